@@ -1,0 +1,43 @@
+# Needs Python 3.11 or newer and nothing else; everything is put into .venv from the lock files.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: run test check bench lock clean
+
+run: .venv/runtime
+	@.venv/bin/nearvote run
+
+test: .venv/dev
+	.venv/bin/python -m pytest
+
+check: .venv/dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: .venv/dev
+	.venv/bin/python -m tests.bench
+
+# uv resolves for every platform and Python; pip alone installs.
+lock:
+	uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -q -U -o requirements.lock
+	uv pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -q -U -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf .venv build
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "nearvote needs Python 3.11 or newer; none was found"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: .venv/bin/python requirements.lock pyproject.toml
+	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/bin/python requirements-dev.lock pyproject.toml
+	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ .venv/runtime

@@ -1,0 +1,128 @@
+"""What both planes need of HTTP: bounded bodies, JSON answers, clients that leave, one error shape."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from handler.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    Unavailable,
+)
+from handler.faults import to_api
+from handler.table import TableError
+from index.errors import NearvoteIndexError
+
+log = logging.getLogger("nearvote.http")
+
+T = TypeVar("T")
+Headers = dict[str, str]
+CLIENT_CLOSED_REQUEST = 499
+
+
+def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Raises BodyTooLarge before more than `most` bytes are held."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise BodyTooLarge(f"the body has {declared} bytes; at most {most} are taken")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most:
+            raise BodyTooLarge(f"the body has more than the {most} bytes that are taken")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Raises BadRequest for what is not a JSON object."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object", code="invalid_json")
+    return body
+
+
+async def read_object(request: Request, most: int) -> dict[str, Any]:
+    return parse_object(await read_body(request, most))
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; a client that leaves cancels it and raises ClientDisconnect.
+    The request's body must have been read."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _tell_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for it alone
+    return error.response()
+
+
+async def _tell_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    place = f"{request.method} {request.scope['path']}"
+    if error.status_code == MethodNotAllowed.status:
+        return MethodNotAllowed(f"{place}: there is no such method here").response()
+    if error.status_code == NotFound.status:
+        return NotFound(f"{place}: there is nothing here").response()
+    return BadRequest(error.detail).response()
+
+
+async def _tell_index_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, NearvoteIndexError)  # noqa: S101 - registered for it alone
+    return to_api(error).response()
+
+
+async def _tell_unavailable(_: Request, error: Exception) -> Response:
+    log.error("%s", error)
+    return Unavailable("a store that nearvote keeps its state in does not answer; try again").response()
+
+
+async def _tell_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _tell_internal(_: Request, error: Exception) -> Response:
+    # Starlette raises it again afterwards, so the server logs the traceback.
+    return Internal(f"nearvote failed: {type(error).__name__}").response()
+
+
+EXCEPTION_HANDLERS: dict[Any, Callable[[Request, Exception], Coroutine[Any, Any, Response]]] = {
+    ApiError: _tell_api_error,
+    HTTPException: _tell_http_exception,
+    ClientDisconnect: _tell_gone,
+    TableError: _tell_unavailable,
+    NearvoteIndexError: _tell_index_error,
+    Exception: _tell_internal,
+}

@@ -1,0 +1,18 @@
+"""The control plane: keys, examples, index versions."""
+
+from starlette.routing import Route
+
+from handler.control.embedding import LazyEmbedder
+from handler.control.examples import ExampleRoutes
+from handler.control.guard import Guard
+from handler.control.keys import KeyRoutes
+from handler.control.versions import VersionRoutes
+from handler.services import Services
+
+
+def control_routes(services: Services, guard: Guard, embedder: LazyEmbedder) -> list[Route]:
+    return [
+        *KeyRoutes(guard, services.keys).routes(),
+        *ExampleRoutes(guard, services.store, services.repository, embedder).routes(),
+        *VersionRoutes(guard, services.repository, embedder).routes(),
+    ]

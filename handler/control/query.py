@@ -1,0 +1,19 @@
+"""Query parameters, read strictly: what does not fit is a 400, never ignored."""
+
+from starlette.requests import Request
+
+from handler.errors import BadRequest
+
+
+def number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise BadRequest(f"{name} must be a whole number from {least} to {most}, not {text!r}", param=name)
+    return int(text)
+
+
+def flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise BadRequest(f"{name} must be true or false, not {text!r}", param=name)
+    return text in ("true", "1")

@@ -1,0 +1,96 @@
+"""Decision → what the caller is shown: headers on every answer, all of it on request."""
+
+from typing import Any
+
+import orjson
+
+from handler.flow import Decision, Usage
+
+FIELD = "nearvote"
+"""Where full evidence stands in a body or a stream's last chunk."""
+
+
+def headers(decision: Decision, overhead_ms: float, cost: float | None) -> dict[str, str]:
+    """`cost`: dollars as measured; None while they are not known, when only the expected cost is told."""
+    shown = {
+        "model": decision.model,
+        "cause": decision.cause.value,
+        "decision-id": decision.id,
+        "index-version": decision.index_version or "none",
+        "overhead-ms": f"{overhead_ms:.1f}",
+        "expected-cost": f"{decision.cost:.8f}",
+        "confidence": None if decision.confidence is None else f"{decision.confidence:.3f}",
+        "cost": None if cost is None else f"{cost:.8f}",
+    }
+    return {f"x-nearvote-{name}": value for name, value in shown.items() if value is not None}
+
+
+def full(decision: Decision) -> dict[str, Any]:
+    return {
+        "decision_id": decision.id,
+        "model": decision.model,
+        "cause": decision.cause.value,
+        "detail": decision.detail or None,
+        "requested": decision.requested,
+        "confidence": _rounded(decision.confidence),
+        "dial": decision.dial,
+        "nearest": _rounded(decision.nearest),
+        "expected_cost": decision.cost,
+        "ranking": [
+            {
+                "model": one.model,
+                "quality": _rounded(one.quality),
+                "support": _rounded(one.support),
+                "expected_cost": one.cost,
+            }
+            for one in decision.ranking
+        ],
+        "neighbours": [
+            {
+                "id": one.id,
+                "similarity": _rounded(one.similarity),
+                "weight": _rounded(one.weight),
+                "prompt": one.prompt,
+                "scores": one.scores,
+            }
+            for one in decision.neighbours
+        ],
+        "index_version": decision.index_version or None,
+        "fleet_version": decision.fleet_version,
+        "embedder": decision.fingerprint or None,
+    }
+
+
+def in_body(body: bytes, decision: Decision) -> bytes:
+    """A JSON answer with the evidence in it; one that is not a JSON object stays as it is."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    return orjson.dumps({**answer, FIELD: full(decision)}) if isinstance(answer, dict) else body
+
+
+def as_chunk(decision: Decision, created: int) -> bytes:
+    """A stream's last chunk, which carries the evidence and no text."""
+    chunk = {
+        "id": decision.id,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": decision.model,
+        "choices": [],
+        FIELD: full(decision),
+    }
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def usage_in(body: bytes) -> Usage | None:
+    """Token counts of a JSON answer or chunk, where it has them."""
+    try:
+        usage = orjson.loads(body).get("usage") or {}
+        return Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,69 @@
+"""The only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PREFIX = "NEARVOTE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are and how much is allowed. Each field is NEARVOTE_ and its name in capitals."""
+
+    home: str = ".nearvote"
+    """Directory of the local state."""
+    store: str = ""
+    """Index and fleet file: s3://bucket/prefix, or a directory; default: home."""
+    table: str = ""
+    """Keys: dynamodb://table, or a SQLite file; default: state.db in home."""
+    model_dir: str = ""
+    """The embedding model's files; default: fetched into the user's cache."""
+    pepper: str = field(default="", repr=False)
+    """What keys are hashed with; default: the file `pepper` in home."""
+    url: str = ""
+    """A server whose control plane the operator's commands speak to; default: the local state itself."""
+    admin_key: str = field(default="", repr=False)
+    """For `url`."""
+    port: int = 8080
+    poll_seconds: float = 2.0
+    """How often a running process looks for a new index version or fleet."""
+    embed_workers: int = 0
+    """Threads that embed; 0: one a core."""
+    waiting_decisions: int = 256
+    """Prompts that may wait for the embedder; past them, the default model answers with cause `busy`."""
+    body_bytes: int = 20 * 1024 * 1024
+    """The largest request to the data plane."""
+    connect_seconds: float = 5.0
+    upstream_seconds: float = 600.0
+    """How long an upstream may be silent."""
+
+    @property
+    def store_url(self) -> str:
+        return self.store or self.home
+
+    @property
+    def table_url(self) -> str:
+        return self.table or str(Path(self.home) / "state.db")
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ValueError, naming the variable, for one that is unknown or does not read as its type."""
+    values: dict[str, object] = {}
+    known = Settings.__annotations__
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in known:
+            raise ValueError(f"{variable} is no setting of nearvote; there are: {', '.join(_variables())}")
+        try:
+            values[name] = known[name](text)
+        except ValueError as error:
+            raise ValueError(f"{variable}={text!r} is not of type {known[name].__name__}") from error
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _variables() -> list[str]:
+    return [PREFIX + name.upper() for name in Settings.__annotations__]

@@ -1,0 +1,135 @@
+"""One immutable block of examples ↔ bytes: numpy arrays and a JSON table, never pickle."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from index.errors import Damaged
+from index.types import Example, Floats, Label, LabelKind, Rows
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """n examples as columns; m models."""
+
+    ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    tasks: tuple[str, ...]
+    labels: tuple[Label | None, ...]
+    models: tuple[str, ...]
+    scores: Floats
+    """float32 [n, m]; NaN = unknown."""
+    vectors: Floats
+    """float32 [n, 384], unit length."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def example(self, row: int) -> Example:
+        known = {
+            model: round(float(score), 6)
+            for model, score in zip(self.models, self.scores[row], strict=True)
+            if not np.isnan(score)
+        }
+        return Example(self.ids[row], self.prompts[row], known, self.labels[row], self.tasks[row])
+
+    def take(self, rows: Rows) -> "Segment":
+        return Segment(
+            tuple(self.ids[row] for row in rows),
+            tuple(self.prompts[row] for row in rows),
+            tuple(self.tasks[row] for row in rows),
+            tuple(self.labels[row] for row in rows),
+            self.models,
+            self.scores[rows],
+            self.vectors[rows],
+        )
+
+
+def from_examples(examples: Sequence[Example], vectors: Floats) -> Segment:
+    """`vectors`: float32 [len(examples), 384], in the same order."""
+    models = tuple(sorted({model for example in examples for model in example.scores}))
+    column = {model: position for position, model in enumerate(models)}
+    scores = np.full((len(examples), len(models)), np.nan, dtype=np.float32)
+    for row, example in enumerate(examples):
+        for model, score in example.scores.items():
+            scores[row, column[model]] = score
+    return Segment(
+        tuple(example.id for example in examples),
+        tuple(example.prompt for example in examples),
+        tuple(example.task for example in examples),
+        tuple(example.label for example in examples),
+        models,
+        scores,
+        vectors,
+    )
+
+
+def merge(parts: Sequence[Segment], dimensions: int) -> Segment:
+    """All rows of all parts, in order, over the union of their models."""
+    models = tuple(sorted({model for part in parts for model in part.models}))
+    return Segment(
+        tuple(id for part in parts for id in part.ids),
+        tuple(prompt for part in parts for prompt in part.prompts),
+        tuple(task for part in parts for task in part.tasks),
+        tuple(label for part in parts for label in part.labels),
+        models,
+        np.concatenate([np.empty((0, len(models)), np.float32), *(_widened(part, models) for part in parts)]),
+        np.concatenate([np.empty((0, dimensions), np.float32), *(part.vectors for part in parts)]),
+    )
+
+
+def _widened(part: Segment, models: Sequence[str]) -> Floats:
+    wide = np.full((len(part), len(models)), np.nan, dtype=np.float32)
+    wide[:, [models.index(model) for model in part.models]] = part.scores
+    return wide
+
+
+def to_bytes(segment: Segment) -> bytes:
+    """The same segment always gives the same bytes, so that its hash can be its name."""
+    table = orjson.dumps(
+        {
+            "format": FORMAT,
+            "ids": segment.ids,
+            "prompts": segment.prompts,
+            "tasks": segment.tasks,
+            "labels": [label and [label.kind.value, label.model] for label in segment.labels],
+            "models": segment.models,
+        }
+    )
+    file = io.BytesIO()
+    np.savez(
+        file,
+        allow_pickle=False,
+        table=np.frombuffer(table, dtype=np.uint8),
+        scores=segment.scores,
+        vectors=segment.vectors,
+    )
+    return file.getvalue()
+
+
+def from_bytes(data: bytes) -> Segment:
+    """Raises Damaged where the bytes are no segment."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            table: dict[str, Any] = orjson.loads(arrays["table"].tobytes())
+            segment = Segment(
+                tuple(table["ids"]),
+                tuple(table["prompts"]),
+                tuple(table["tasks"]),
+                tuple(label and Label(LabelKind(label[0]), label[1]) for label in table["labels"]),
+                tuple(table["models"]),
+                arrays["scores"],
+                arrays["vectors"],
+            )
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise Damaged(f"a segment cannot be read: {error}") from error
+    if segment.scores.shape != (len(segment), len(segment.models)) or len(segment.vectors) != len(segment):
+        raise Damaged("a segment's columns differ in length")
+    return segment

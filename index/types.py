@@ -1,0 +1,132 @@
+"""The vocabulary of the index: frozen, named values. Nothing here does I/O."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float32]
+"""float32 of any shape; the docstring of what takes or returns it gives the shape."""
+
+Rows: TypeAlias = NDArray[np.int64]
+"""Positions of examples in one Snapshot."""
+
+TIERS = ("small", "medium", "large")
+"""Names that stand for kinds of model, cheapest first. A fleet's model takes part through `like: small`."""
+
+
+class LabelKind(enum.Enum):
+    """How a short label is meant."""
+
+    CHEAPEST = "model"
+    """The cheapest model that does it well: every dearer one does too, every cheaper one does not."""
+    ONLY = "only"
+    """This intent belongs to one model, whatever it costs: all others, also later ones, score 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The short label as its author wrote it."""
+
+    kind: LabelKind
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt with its measured outcomes."""
+
+    id: str
+    prompt: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Model → score 0..1. A model that is absent is unknown, which is never counted as 0."""
+    label: Label | None = None
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model as the index sees it: whose outcomes it has, and what a typical request costs on it."""
+
+    name: str
+    cost: float
+    """Expected dollars for one typical request; orders models from cheap to dear."""
+    like: str | None = None
+    """The model or tier whose outcomes it borrows where it has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteParams:
+    """What the vote needs besides the neighbours; kept in the manifest, not tuned by users."""
+
+    k: int = 100
+    beta: float = 10.0
+    kappa: float = 1.0
+    familiar: float = 0.0
+    """Nearest similarity below which a prompt is unlike anything in this index."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """One segment of a version, and which of its rows this version no longer counts."""
+
+    id: str
+    rows: int
+    dropped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One immutable version of the index."""
+
+    number: int
+    """1 for the first version, then one more than the parent's."""
+    parent: str | None
+    created_at: str
+    """UTC, ISO 8601."""
+    message: str
+    fingerprint: str
+    """Of the embedder whose vectors the segments hold."""
+    segments: tuple[SegmentRef, ...] = ()
+    params: VoteParams = VoteParams()
+
+    @property
+    def examples(self) -> int:
+        return sum(ref.rows - len(ref.dropped) for ref in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An example that voted, for evidence."""
+
+    id: str
+    similarity: float
+    weight: float
+    prompt: str
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What the neighbours predict. Arrays have one entry a candidate, in the ballot's order."""
+
+    quality: Floats
+    """Predicted score 0..1; NaN for a model of which nothing is known."""
+    support: Floats
+    """Σ of the weights of neighbours whose outcome is known; 0 = only the prior spoke."""
+    nearest: float
+    """Cosine similarity of the nearest example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line of an upload that could not be taken."""
+
+    line: int
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"line": self.line, "reason": self.reason}

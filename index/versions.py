@@ -1,0 +1,294 @@
+"""The index as a repository: immutable versions, and HEAD, which moves only by compare-and-swap.
+
+HEAD.json          {"version": id}
+versions/ID.json   a manifest, named by the hash of its bytes
+segments/ID.npz    a segment, likewise
+
+A writer puts segments, then the manifest, then swaps HEAD: killed anywhere in between, it leaves objects that
+nothing points to, and HEAD at the old version.
+"""
+
+import hashlib
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from index import segment as segments
+from index.build import tune
+from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable, UnknownVersion
+from index.segment import Segment
+from index.snapshot import Snapshot, assemble
+from index.store import ObjectStore
+from index.types import Manifest, SegmentRef
+
+FORMAT = 1
+HEAD = "index/HEAD.json"
+EMPTY = ""
+"""The version id before there is any version."""
+
+PATIENCE_S = 60.0
+"""How long a writer that keeps losing HEAD to others tries again."""
+MOST_SEGMENTS = 16
+"""Past this many, a version merges its small segments."""
+SMALL_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one edit does to the version it is applied to."""
+
+    added: Segment | None
+    dropped: tuple[int, ...] = ()
+    """Rows of that version's snapshot."""
+
+    @property
+    def empty(self) -> bool:
+        return not self.dropped and (self.added is None or not len(self.added))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Example ids between two versions."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Same id, other outcomes or other text."""
+
+
+Edit = Callable[[Snapshot], Change]
+"""Applied to the current version; applied again to the newer one when another writer was first."""
+
+
+_MANIFEST = TypeAdapter(Manifest)
+_NOTHING = Manifest(0, None, "", "", "")
+"""What the first version is made from."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Repository:
+    def __init__(
+        self,
+        store: ObjectStore,
+        dimensions: int = 384,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._store = store
+        self._dimensions = dimensions
+        self._clock = clock
+        self._segments = _Cache(4 * MOST_SEGMENTS)
+
+    def poll_head(self, unless: str | None = None) -> tuple[str, str] | None:
+        """The current version's id and HEAD's etag; None when HEAD still has the etag `unless`."""
+        stored = self._store.get(HEAD, unless)
+        if stored is None:
+            return EMPTY, ""
+        if stored.etag == unless:
+            return None
+        return str(_json(stored.data, HEAD)["version"]), stored.etag
+
+    def manifest(self, version: str) -> Manifest:
+        stored = self._store.get(f"index/versions/{version}.json") if version.isalnum() else None
+        if stored is None:
+            raise UnknownVersion(version)
+        return _read_manifest(stored.data, version)
+
+    def load(self, version: str) -> Snapshot:
+        """The whole version; EMPTY gives a snapshot without examples."""
+        if version == EMPTY:
+            return assemble(EMPTY, Manifest(0, None, "", "", ""), [], self._dimensions)
+        manifest = self.manifest(version)
+        return assemble(version, manifest, [self._segment(ref.id) for ref in manifest.segments], self._dimensions)
+
+    def current(self) -> Snapshot:
+        head = self.poll_head()
+        return self.load(head[0] if head else EMPTY)
+
+    def commit(self, edit: Edit, message: str, fingerprint: str | None = None) -> Snapshot:
+        """Apply an edit as one new version, and return it; no change makes no version. `fingerprint`: of the
+        embedder of any new vectors. Raises EmbedderMismatch where the version's own differ from it."""
+        return self._advance(lambda base: self._successor(base, edit, message, fingerprint))
+
+    def replace_all(self, rebuilt: Callable[[Snapshot], Segment], message: str, fingerprint: str) -> Snapshot:
+        """A version whose every vector is new, whichever embedder made the old ones."""
+
+        def successor(base: Snapshot) -> Manifest:
+            refs = (self._put_segment(rebuilt(base)),)
+            return self._manifest(base, refs, message, fingerprint)
+
+        return self._advance(successor)
+
+    def roll_back(self, version: str) -> Snapshot:
+        """A new version with the contents of an old one, so that history only grows and a roll back can
+        itself be rolled back."""
+        old = self.manifest(version)
+
+        def successor(base: Snapshot) -> Manifest:
+            message = f"roll back to version {old.number} ({version})"
+            return self._succeed(base, replace(old, message=message))
+
+        return self._advance(successor)
+
+    def history(self, most: int) -> Iterator[tuple[str, Manifest]]:
+        """Versions from HEAD back to the first, with their ids."""
+        head = self.poll_head()
+        version: str | None = head[0] if head else EMPTY
+        while version and most > 0:
+            manifest = self.manifest(version)
+            yield version, manifest
+            version, most = manifest.parent, most - 1
+
+    def _advance(self, successor: Callable[[Snapshot], Manifest | None]) -> Snapshot:
+        deadline = time.monotonic() + PATIENCE_S
+        tried: set[str | None] = set()
+        while True:
+            version, etag = self.poll_head() or (EMPTY, "")
+            base = self.load(version)
+            if version in tried or base.manifest.parent in tried:
+                return base  # the swap was done after all, only its answer was lost
+            manifest = successor(base)
+            if manifest is None:
+                return base
+            data = _write_manifest(manifest)
+            id = _name(data)
+            tried.add(id)
+            self._store.put(f"index/versions/{id}.json", data)
+            try:
+                self._store.swap(HEAD, orjson.dumps({"version": id}), etag or None)
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"other writers kept moving HEAD for {PATIENCE_S:.0f} s; try again"
+                    ) from None
+                time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter between writers, not a secret
+                continue
+            return self.load(id)
+
+    def _successor(self, base: Snapshot, edit: Edit, message: str, fingerprint: str | None) -> Manifest | None:
+        made_by = base.manifest.fingerprint or fingerprint or ""
+        if fingerprint and made_by != fingerprint:
+            raise EmbedderMismatch(made_by, fingerprint)
+        change = edit(base)
+        if change.empty:
+            return None
+        refs = _drop(base, change.dropped)
+        if change.added is not None and len(change.added):
+            refs = (*refs, self._put_segment(change.added))
+        return self._manifest(base, self._compacted(refs), message, made_by)
+
+    def _manifest(self, base: Snapshot, refs: tuple[SegmentRef, ...], message: str, fingerprint: str) -> Manifest:
+        plain = self._succeed(base, Manifest(0, None, "", message, fingerprint, refs))
+        return replace(plain, params=tune(self._assemble(plain)))
+
+    def _succeed(self, base: Snapshot, manifest: Manifest) -> Manifest:
+        return replace(
+            manifest,
+            number=base.manifest.number + 1,
+            parent=base.version or None,
+            created_at=self._clock().isoformat(timespec="milliseconds"),
+        )
+
+    def _assemble(self, manifest: Manifest, version: str = EMPTY) -> Snapshot:
+        return assemble(version, manifest, [self._segment(ref.id) for ref in manifest.segments], self._dimensions)
+
+    def _compacted(self, refs: tuple[SegmentRef, ...]) -> tuple[SegmentRef, ...]:
+        if len(refs) <= MOST_SEGMENTS:
+            return refs
+        small = [ref for ref in refs if ref.rows < SMALL_ROWS]
+        merged = self._assemble(replace(_NOTHING, segments=tuple(small))).examples
+        return (*(ref for ref in refs if ref.rows >= SMALL_ROWS), self._put_segment(merged))
+
+    def _put_segment(self, segment: Segment) -> SegmentRef:
+        data = segments.to_bytes(segment)
+        id = _name(data)
+        self._store.put(f"index/segments/{id}.npz", data)
+        self._segments.put(id, segment)
+        return SegmentRef(id, len(segment))
+
+    def _segment(self, id: str) -> Segment:
+        cached = self._segments.get(id)
+        if cached is not None:
+            return cached
+        stored = self._store.get(f"index/segments/{id}.npz")
+        if stored is None or _name(stored.data) != id:
+            raise Damaged(f"segment {id} is {'missing' if stored is None else 'not what its name says'}")
+        segment = segments.from_bytes(stored.data)
+        self._segments.put(id, segment)
+        return segment
+
+
+def compare(old: Snapshot, new: Snapshot) -> Difference:
+    both = [id for id in new.rows if id in old.rows]
+    changed = [id for id in both if old.examples.example(old.rows[id]) != new.examples.example(new.rows[id])]
+    return Difference(
+        tuple(id for id in new.rows if id not in old.rows),
+        tuple(id for id in old.rows if id not in new.rows),
+        tuple(changed),
+    )
+
+
+def _drop(base: Snapshot, dropped: tuple[int, ...]) -> tuple[SegmentRef, ...]:
+    """The version's segments less these rows of its snapshot; a segment with no row left goes."""
+    gone: list[set[int]] = [set(ref.dropped) for ref in base.manifest.segments]
+    for row in dropped:
+        number, position = base.origins[row]
+        gone[number].add(position)
+    refs = (replace(ref, dropped=tuple(sorted(rows))) for ref, rows in zip(base.manifest.segments, gone, strict=True))
+    return tuple(ref for ref in refs if len(ref.dropped) < ref.rows)
+
+
+def _name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _write_manifest(manifest: Manifest) -> bytes:
+    return orjson.dumps({"format": FORMAT, **asdict(manifest)})
+
+
+def _read_manifest(data: bytes, version: str) -> Manifest:
+    fields = _json(data, f"version {version}")
+    if fields.pop("format", None) != FORMAT:
+        raise Damaged(f"version {version} is of a format that this nearvote cannot read")
+    try:
+        return _MANIFEST.validate_python(fields)
+    except ValidationError as error:
+        raise Damaged(f"version {version} is no manifest: {error}") from error
+
+
+def _json(data: bytes, what: str) -> dict[str, object]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Damaged(f"{what} is not JSON") from error
+    if not isinstance(value, dict):
+        raise Damaged(f"{what} is not a JSON object")
+    return value
+
+
+class _Cache:
+    """The last few segments by id; they never change."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held: OrderedDict[str, Segment] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, id: str) -> Segment | None:
+        with self._lock:
+            return self._held.get(id)
+
+    def put(self, id: str, segment: Segment) -> None:
+        with self._lock:
+            self._held[id] = segment
+            if len(self._held) > self._size:
+                self._held.popitem(last=False)

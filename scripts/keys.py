@@ -1,0 +1,104 @@
+"""`nearvote keys`: create, list, show, change, revoke."""
+
+from typing import Annotated, Any
+
+import typer
+
+from handler.keys import Routing
+from scripts.admin import Admin, AdminKey, Url
+from scripts.output import AsJson, show, table
+
+app = typer.Typer(help="API keys: create, list, change, revoke.", no_args_is_help=True)
+
+PATH = "/admin/v1/keys"
+COLUMNS = ("id", "name", "routing", "dial", "default_model", "allow", "exclude", "admin", "revoked", "created_at")
+
+Id = Annotated[str, typer.Argument(help="The key's id: the part between the dashes of nv-<id>-<secret>.")]
+RoutingOption = Annotated[Routing | None, typer.Option(help="Whether `auto` works: off, forecast or on.")]
+DialOption = Annotated[float | None, typer.Option(min=0, max=10, help="0 = most capable … 10 = cheapest.")]
+DefaultModel = Annotated[str | None, typer.Option(help='What answers when there is no vote; "" takes it away.')]
+Allow = Annotated[list[str] | None, typer.Option(help="Glob of models `auto` may choose; repeat for more.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Glob of models `auto` may not choose; repeat for more.")]
+ExpiresAt = Annotated[int | None, typer.Option(help="Seconds since the epoch.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="For people.")],
+    admin: Annotated[bool, typer.Option("--admin", help="May use the control plane.")] = False,
+    routing: RoutingOption = None,
+    dial: DialOption = None,
+    default_model: DefaultModel = None,
+    allow: Allow = None,
+    exclude: Exclude = None,
+    expires_at: ExpiresAt = None,
+    url: Url = "",
+    admin_key: AdminKey = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create a key. It is shown this once: only a keyed hash of it is stored."""
+    options = _options(routing, dial, default_model, allow, exclude, expires_at)
+    record = Admin(url, admin_key, as_json).post(PATH, {"name": name, "admin": admin, **options})
+    show(record, as_json, record["key"])
+
+
+@app.command("list")
+def list_keys(url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+    """List all keys, without their secrets."""
+    records = Admin(url, admin_key, as_json).get(PATH)["data"]
+    show(records, as_json, table(records, COLUMNS))
+
+
+@app.command("show")
+def show_key(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+    """Show one key's record."""
+    record = Admin(url, admin_key, as_json).get(f"{PATH}/{id}")
+    show(record, as_json, table([record], COLUMNS))
+
+
+@app.command()
+def change(
+    id: Id,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    routing: RoutingOption = None,
+    dial: DialOption = None,
+    default_model: DefaultModel = None,
+    allow: Allow = None,
+    exclude: Exclude = None,
+    expires_at: ExpiresAt = None,
+    url: Url = "",
+    admin_key: AdminKey = "",
+    as_json: AsJson = False,
+) -> None:
+    """Change what is given and leave the rest; live in every running process within 5 s."""
+    options = _options(routing, dial, default_model, allow, exclude, expires_at)
+    record = Admin(url, admin_key, as_json).patch(f"{PATH}/{id}", options | ({"name": name} if name else {}))
+    show(record, as_json, table([record], COLUMNS))
+
+
+@app.command()
+def revoke(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+    """Make a key stop working, for good."""
+    record = Admin(url, admin_key, as_json).delete(f"{PATH}/{id}")
+    show(record, as_json, table([record], COLUMNS))
+
+
+def _options(
+    routing: Routing | None,
+    dial: float | None,
+    default_model: str | None,
+    allow: list[str] | None,
+    exclude: list[str] | None,
+    expires_at: int | None,
+) -> dict[str, Any]:
+    """Those that were given. An empty default model or glob takes away what was there."""
+    given = {
+        "routing": routing and routing.value,
+        "dial": dial,
+        "default_model": default_model,
+        "allow": None if allow is None else [glob for glob in allow if glob],
+        "exclude": None if exclude is None else [glob for glob in exclude if glob],
+        "expires_at": expires_at,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    return options | ({"default_model": None} if default_model == "" else {})

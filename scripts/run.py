@@ -1,0 +1,141 @@
+"""`nearvote run`: everything in one local process, from nothing to a served first request."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from tqdm import tqdm
+
+from handler import fleet as fleets
+from handler.asgi import EXCEPTION_HANDLERS
+from handler.auth import Authenticator
+from handler.control.app import control_routes
+from handler.control.embedding import LazyEmbedder
+from handler.data.app import DataPlane
+from handler.data.build import build
+from handler.fleet import BadFleet
+from handler.logs import log_to_stderr
+from handler.services import Services, cores, open_services
+from handler.settings import Settings, from_environment
+from index.errors import NearvoteIndexError
+from index.types import Floats
+from scripts import model_files
+from scripts.local_state import ensure_fleet, ensure_home, ensure_index, ensure_key
+from scripts.output import say
+
+SIMULATED_URL = "SIMULATED_PROVIDER_URL"
+"""What the simulated fleet's deployments refer to."""
+
+
+def run() -> None:
+    """Serve on 127.0.0.1, port NEARVOTE_PORT (8080); state lies in NEARVOTE_HOME (.nearvote)."""
+    log_to_stderr()
+    try:
+        settings = from_environment()
+        listener = socket.create_server(("127.0.0.1", settings.port), backlog=2048)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"cannot start: {error}") from error
+    try:
+        _serve(settings, listener)
+    except (NearvoteIndexError, BadFleet) as error:
+        raise SystemExit(f"cannot start: {error}") from error
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    settings = replace(settings, model_dir=str(model_files.ensure(os.environ, report=say)))
+    ensure_home(Path(settings.home))
+    services = open_services(settings)
+    ensure_fleet(services.store, os.environ)
+    embedder = LazyEmbedder(lambda: Path(settings.model_dir), cores(settings))
+    ensure_index(services, lambda prompts: _with_bar(embedder, prompts), embedder.fingerprint, say)
+    with _simulated_provider(services):
+        app = build_app(services, embedder)
+        key = ensure_key(services.keys)
+        say(welcome(f"http://127.0.0.1:{listener.getsockname()[1]}", key))
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def build_app(services: Services, embedder: LazyEmbedder) -> Starlette:
+    """Both planes in one app."""
+    data = build(services, embedder.get())
+    guard = Authenticator(services.keys).admin
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(_keep_watching(data, services.settings.poll_seconds))
+        yield
+        watching.cancel()
+        await data.close()
+
+    return Starlette(
+        routes=[*data.routes(), *control_routes(services, guard, embedder)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+
+
+async def _keep_watching(data: DataPlane, every: float) -> None:
+    """So that a change is live in time in a server that nobody calls."""
+    while True:
+        await asyncio.sleep(every)
+        data.touch()
+
+
+@contextlib.contextmanager
+def _simulated_provider(services: Services) -> Iterator[None]:
+    """Started when the fleet file refers to it; a process of its own, which ends with this one."""
+    stored = services.store.get(fleets.KEY)
+    if stored is None or SIMULATED_URL.encode() not in stored.data or SIMULATED_URL in os.environ:
+        yield
+        return
+    command = [sys.executable, "-m", "scripts.simulated_provider", "--port", "0", "--parent-pid", str(os.getpid())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101 - asked for above
+            said = process.stdout.readline().strip()
+            os.environ[SIMULATED_URL] = said.rpartition(" ")[2]
+            say(f"no provider is configured: {said}")
+            yield
+        finally:
+            process.terminate()
+
+
+def _with_bar(embedder: LazyEmbedder, prompts: Sequence[str]) -> Floats:
+    with tqdm(total=len(prompts), unit="examples", leave=False) as bar:
+
+        def progress(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        return embedder.embed_many(prompts, progress)
+
+
+def welcome(url: str, key: str | None) -> str:
+    """What to paste. An old key is not known any more: only its hash is kept."""
+    shown = key or "$KEY"
+    note = (
+        f"key       {key}   (shown this once)"
+        if key
+        else ("key       shown when it was made; another: KEY=$(.venv/bin/nearvote keys create --name me --routing on)")
+    )
+    return f"""
+nearvote  {url}/v1
+{note}
+
+curl -sS -D - {url}/v1/chat/completions -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\
+  -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Translate to French: good morning"}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="{shown}")
+question = [{{"role": "user", "content": "Prove that there are infinitely many primes."}}]
+answer = client.chat.completions.with_raw_response.create(model="auto", messages=question)
+print(answer.headers["x-nearvote-model"], answer.headers["x-nearvote-cause"], answer.parse().choices[0].message.content)
+"""
