@@ -120,21 +120,18 @@ def _with_bar(embedder: LazyEmbedder, prompts: Sequence[str]) -> Floats:
 
 def welcome(url: str, key: str | None) -> str:
     """What to paste. An old key is not known any more: only its hash is kept."""
-    shown = key or "$KEY"
-    note = (
-        f"key       {key}   (shown this once)"
-        if key
-        else ("key       shown when it was made; another: KEY=$(.venv/bin/nearvote keys create --name me --routing on)")
-    )
+    another = ".venv/bin/nearvote keys create --name me --routing on"
+    note = f"{key}   (shown this once)" if key else f"as shown when it was made; another: export KEY=$({another})"
+    in_shell, in_python = (key, f'"{key}"') if key else ("$KEY", 'os.environ["KEY"]')
     return f"""
 nearvote  {url}/v1
-{note}
+key       {note}
 
-curl -sS -D - {url}/v1/chat/completions -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\
+curl -sS -D - {url}/v1/chat/completions -H "Authorization: Bearer {in_shell}" -H "Content-Type: application/json" \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Translate to French: good morning"}}]}}'
 
-from openai import OpenAI
-client = OpenAI(base_url="{url}/v1", api_key="{shown}")
+import openai, os
+client = openai.OpenAI(base_url="{url}/v1", api_key={in_python})
 question = [{{"role": "user", "content": "Prove that there are infinitely many primes."}}]
 answer = client.chat.completions.with_raw_response.create(model="auto", messages=question)
 print(answer.headers["x-nearvote-model"], answer.headers["x-nearvote-cause"], answer.parse().choices[0].message.content)

@@ -90,16 +90,17 @@ class DataPlane:
     async def chat_completions(self, request: Request) -> Response:
         started = time.perf_counter()
         key, ask = await self._read(request)
+        return await unless_gone(request, self._answer(key, ask, started))
+
+    async def _answer(self, key: KeyRecord, ask: Ask, started: float) -> Response:
         live = self._look()
-        decision = await unless_gone(request, self._decider.decide(ask, key, live, ask.preferences.full_evidence))
+        decision = await self._decider.decide(ask, key, live, ask.preferences.full_evidence)
         if not ask.auto and key.routing is Routing.FORECAST:
             self._forecast(ask, key, live, decision)
         model = live.fleet.fleet.by_name[decision.model]
         sent = Sent(key, ask, decision, model, started, overhead_ms=milliseconds_since(started))
-        answer = await unless_gone(request, self._forwarder.send(model, ask.body))
-        if ask.stream and answer.is_success:
-            return _streamed(sent, answer)
-        return await unless_gone(request, _whole(sent, answer))
+        answer = await self._forwarder.send(model, ask.body)
+        return _streamed(sent, answer) if ask.stream and answer.is_success else await _whole(sent, answer)
 
     async def route(self, request: Request) -> Response:
         """The decision that chat_completions would make, with all its evidence, without calling a model."""

@@ -73,7 +73,7 @@ class Decider:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._embed_and_poll, ballot, text)
         except Exception as error:
-            # Whatever the embedder or FAISS died of, the request lives. A message could quote the prompt: the type alone.
+            # Whatever the embedder or FAISS died of, the request lives. The type alone: a message could quote it.
             log.error("a prompt could not be embedded or looked up: %s", type(error).__name__)
             return Cause.EMBEDDER_FAULT
         finally:
