@@ -18,12 +18,13 @@ check: .venv/dev
 bench: .venv/dev
 	.venv/bin/python -m tests.bench
 
-# uv resolves for every platform and Python; pip alone installs.
+# uv resolves for every platform and Python, and is needed for this target alone; pip installs.
+RESOLVE = uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header -q
 lock:
-	uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header -q -U -o requirements.lock
-	uv pip compile pyproject.toml --extra local --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header -q -U -c requirements.lock -o requirements-dev.lock
+	$(RESOLVE) --group dev -U -o requirements-dev.lock
+	rm -f requirements.lock
+	$(RESOLVE) -c requirements-dev.lock -o requirements.lock
 
 clean:
 	rm -rf .venv build

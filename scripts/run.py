@@ -130,6 +130,7 @@ key       {note}
 curl -sS -D - {url}/v1/chat/completions -H "Authorization: Bearer {in_shell}" -H "Content-Type: application/json" \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Translate to French: good morning"}}]}}'
 
+# .venv/bin/python
 import openai, os
 client = openai.OpenAI(base_url="{url}/v1", api_key={in_python})
 question = [{{"role": "user", "content": "Prove that there are infinitely many primes."}}]
