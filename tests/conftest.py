@@ -1,1 +1,1 @@
-pytest_plugins = ["tests.providers", "tests.servers", "tests.dynamodb_server", "tests.model"]
+pytest_plugins = ["tests.providers", "tests.servers", "tests.dynamodb_server", "tests.model", "tests.nearvote_server"]
