@@ -70,6 +70,8 @@ class Ask:
     preferences: Preferences
     body: Mapping[str, Any]
     """What goes upstream, but for `model`: nearvote's own fields are taken out, all else is as it came."""
+    raw: bytes | None = None
+    """The bytes that came, where they can go upstream as they are if the model keeps its name."""
 
     @property
     def auto(self) -> bool:

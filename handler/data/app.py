@@ -99,7 +99,7 @@ class DataPlane:
             self._forecast(ask, key, live, decision)
         model = live.fleet.fleet.by_name[decision.model]
         sent = Sent(key, ask, decision, model, started, overhead_ms=milliseconds_since(started))
-        answer = await self._forwarder.send(model, ask.body)
+        answer = await self._forwarder.send(model, ask)
         return _streamed(sent, answer) if ask.stream and answer.is_success else await _whole(sent, answer)
 
     async def route(self, request: Request) -> Response:

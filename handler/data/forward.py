@@ -1,8 +1,6 @@
 """Decision → the upstream's answer, over one client for the process's life."""
 
 import random
-from collections.abc import Mapping
-from typing import Any
 
 import httpx
 import orjson
@@ -10,6 +8,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from handler.errors import Unavailable, UpstreamFailed, UpstreamTimeout
 from handler.fleet import BadFleet, Deployment, Model, expand
+from handler.flow import Ask
 
 PASSED_BACK = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 MOST_CONNECTIONS = 1000
@@ -25,13 +24,13 @@ class Forwarder:
             timeout=httpx.Timeout(upstream_seconds, connect=connect_seconds),
         )
 
-    async def send(self, model: Model, body: Mapping[str, Any]) -> httpx.Response:
+    async def send(self, model: Model, ask: Ask) -> httpx.Response:
         """The upstream's answer with its head read and its body still to come; the caller closes it.
 
         Raises UpstreamFailed or UpstreamTimeout when there is no answer, Unavailable when the fleet file's
         deployment cannot be used."""
         deployment = _pick(model)
-        request = self._request(model, deployment, body)
+        request = self._request(model, deployment, ask)
         try:
             return await self._client.send(request, stream=True)
         except httpx.TimeoutException as error:
@@ -42,7 +41,7 @@ class Forwarder:
     async def close(self) -> None:
         await self._client.aclose()
 
-    def _request(self, model: Model, deployment: Deployment, body: Mapping[str, Any]) -> httpx.Request:
+    def _request(self, model: Model, deployment: Deployment, ask: Ask) -> httpx.Request:
         try:
             url, key = expand(deployment.base_url), expand(deployment.api_key)
         except BadFleet as error:
@@ -50,7 +49,7 @@ class Forwarder:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        content = orjson.dumps({**body, "model": deployment.model or model.name})
+        content = _content(ask, deployment.model or model.name)
         return self._client.build_request(
             "POST", f"{url.rstrip('/')}/chat/completions", headers=headers, content=content
         )
@@ -66,6 +65,12 @@ async def read_whole(answer: httpx.Response, model: Model) -> bytes:
         raise UpstreamFailed(f"{model.name} broke off in the middle of its answer") from error
     finally:
         await answer.aclose()
+
+
+def _content(ask: Ask, name: str) -> bytes:
+    if ask.raw is not None and ask.model == name:
+        return ask.raw
+    return orjson.dumps({**ask.body, "model": name})
 
 
 def _pick(model: Model) -> Deployment:

@@ -28,7 +28,8 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
-    return Ask(model, bool(stream), _prompt(body, messages), read_preferences(body, headers), _for_upstream(body))
+    preferences, rest = read_preferences(body, headers), _for_upstream(body)
+    return Ask(model, bool(stream), _prompt(body, messages), preferences, rest, raw if rest == body else None)
 
 
 def _prompt(body: Mapping[str, Any], messages: list[Any]) -> Prompt:
