@@ -37,7 +37,7 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 async def read_body(request: Request, most: int) -> bytes:
     """Raises BodyTooLarge before more than `most` bytes are held."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
+    if declared.isdecimal() and int(declared) > most:
         raise BodyTooLarge(f"the body has {declared} bytes; at most {most} are taken")
     chunks: list[bytes] = []
     size = 0

@@ -15,6 +15,7 @@ ApiError                     status type                     code               
 └── Internal                 500    server_error             internal_error            yes
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -40,8 +41,8 @@ class ApiError(Exception):
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": error if self.details is None else {**error, "details": self.details}}
 
-    def response(self) -> Response:
-        headers = {"x-nearvote-retryable": "true" if self.retryable else "false"}
+    def response(self, evidence: Mapping[str, str] | None = None) -> Response:
+        headers = {**(evidence or {}), "x-nearvote-retryable": "true" if self.retryable else "false"}
         return Response(orjson.dumps(self.body()), self.status, headers, media_type="application/json")
 
 

@@ -38,7 +38,7 @@ class BadFleet(Exception):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Price(_Strict):
@@ -119,10 +119,10 @@ def parse(data: bytes) -> FleetFile:
     """Raises BadFleet."""
     try:
         fleet = Fleet.model_validate(yaml.safe_load(data))
-    except yaml.YAMLError as error:
-        raise BadFleet(f"{KEY} is not YAML: {error}") from error
     except ValidationError as error:
         raise BadFleet(f"{KEY}: " + "; ".join(_complaints(error))) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadFleet(f"{KEY} is not YAML: {error}") from error
     return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16])
 
 

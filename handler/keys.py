@@ -63,7 +63,7 @@ class KeyOptions(BaseModel):
     dial: Dial = 7
     """0 = always the most capable, 10 = the cheapest wins."""
     allow: Globs = ()
-    """Models this key may use, as globs; empty = all."""
+    """Models that `auto` may choose, as globs; empty = all. A named model always wins."""
     exclude: Globs = ()
     expires_at: Seconds | None = None
     """Seconds since the epoch."""

@@ -26,7 +26,9 @@ def open_services(settings: Settings) -> Services:
 
 
 def cores(settings: Settings) -> int:
-    return settings.embed_workers or len(os.sched_getaffinity(0))
+    """Threads that embed: those that were asked for, else one for each core this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return settings.embed_workers or usable or 1
 
 
 def _pepper(settings: Settings) -> bytes:

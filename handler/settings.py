@@ -58,11 +58,20 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         name = variable.removeprefix(PREFIX).lower()
         if name not in known:
             raise ValueError(f"{variable} is no setting of nearvote; there are: {', '.join(_variables())}")
-        try:
-            values[name] = known[name](text)
-        except ValueError as error:
-            raise ValueError(f"{variable}={text!r} is not of type {known[name].__name__}") from error
+        values[name] = _read(variable, text, known[name])
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _read(variable: str, text: str, kind: type) -> object:
+    if kind is str:
+        return text
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise ValueError(f"{variable}={text!r} is not of type {kind.__name__}") from error
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{variable}={text!r} must be a number from 0 up")
+    return number
 
 
 def _variables() -> list[str]:

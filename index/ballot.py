@@ -1,7 +1,7 @@
 """One version as one fleet sees it: what a request is decided with. Made whenever either changes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,9 +9,11 @@ from index import dial
 from index.dial import Curve
 from index.segment import Segment
 from index.snapshot import Snapshot
-from index.types import Candidate, Floats, LabelKind, Neighbour, Rows, Vote
-from index.vote import predict, vote, weigh
+from index.types import Candidate, Flags, Floats, LabelKind, Neighbour, Rows, Vote
+from index.vote import claim, predict, vote, weigh
 
+MAJORITY = 0.5
+"""The share of the vote past which an intent belongs to the model that its `only` labels name."""
 CURVE_EXAMPLES = 2000
 """How many examples, evenly spread, the dial's curve is calibrated on."""
 
@@ -25,6 +27,8 @@ class Polled:
     """[k] rows of the snapshot, near to far."""
     similarities: Floats
     """[k]"""
+    claimed: Flags
+    """[m]; whether most of the vote says that this intent belongs to the candidate, whatever it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,20 @@ class Ballot:
     """[n, m]; 0 where unknown."""
     known: Floats
     """[n, m]; 1 where the outcome is known, else 0."""
+    claims: Floats
+    """[n, m]; 1 where an `only` label names the candidate, else 0."""
     prior: Floats
     """[m]; a candidate's mean over the index, NaN when nothing is known of it."""
     curve: Curve
 
     def poll(self, vector: Floats) -> Polled:
         """Let the nearest examples of a [384] unit vector vote. The ballot must not be empty."""
-        similarities, rows = self.snapshot.search(vector[None, :], self.snapshot.manifest.params.k)
+        params = self.snapshot.manifest.params
+        similarities, rows = self.snapshot.search(vector[None, :], params.k)
         near, voters = similarities[0], rows[0]
-        cast = vote(near, self.scores[voters], self.known[voters], self.prior, self.snapshot.manifest.params)
-        return Polled(cast, voters, near)
+        cast = vote(near, self.scores[voters], self.known[voters], self.prior, params)
+        claimed = claim(weigh(near, params.beta), self.claims[voters]) > MAJORITY
+        return Polled(cast, voters, near, claimed)
 
     def neighbours(self, polled: Polled, most: int) -> list[Neighbour]:
         """The nearest of those who voted, for evidence."""
@@ -71,12 +79,11 @@ def draw_up(snapshot: Snapshot, candidates: Sequence[Candidate]) -> Ballot:
     outcomes = resolve(snapshot.examples, candidates)
     known = (~np.isnan(outcomes)).astype(np.float32)
     scores = np.nan_to_num(outcomes, nan=0.0)
-    prior = _prior(scores, known)
-    cost = np.array([candidate.cost for candidate in candidates])
+    claims = _claims(snapshot.examples, candidates)
+    ballot = Ballot(snapshot, tuple(candidates), scores, known, claims, _prior(scores, known), dial.FLAT)
     rows = spread(len(snapshot), CURVE_EXAMPLES)
-    predicted = leave_one_out(snapshot, scores, known, prior, rows)
-    curve = dial.calibrate(predicted, outcomes[rows], cost)
-    return Ballot(snapshot, tuple(candidates), scores, known, prior, curve)
+    cost = np.array([candidate.cost for candidate in candidates])
+    return replace(ballot, curve=dial.calibrate(leave_one_out(ballot, rows), outcomes[rows], cost))
 
 
 def resolve(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
@@ -89,20 +96,33 @@ def resolve(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
             if source in columns:
                 column = examples.scores[:, columns[source]]
                 outcomes[:, position] = np.where(np.isnan(outcomes[:, position]), column, outcomes[:, position])
-    for row, label in enumerate(examples.labels):
-        if label is not None and label.kind is LabelKind.ONLY:
-            outcomes[row] = [float(label.model in (candidate.name, candidate.like)) for candidate in candidates]
+    claims = _claims(examples, candidates)
+    claimed = claims.any(axis=1)  # an owner that no candidate stands for says nothing of the others either
+    outcomes[claimed] = claims[claimed]
     return outcomes
 
 
-def leave_one_out(snapshot: Snapshot, scores: Floats, known: Floats, prior: Floats, rows: Rows) -> Floats:
-    """[len(rows), m]: how the rest of the index votes on each of these examples. NaN where the prior is."""
-    if len(snapshot) < 2:
-        return np.empty((0, scores.shape[1]), dtype=np.float32)
-    params = snapshot.manifest.params
-    similarities, voters = others(snapshot, rows, params.k)
-    quality, _ = predict(weigh(similarities, params.beta), scores[voters], known[voters], prior, params.kappa)
-    return quality
+def _claims(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
+    """[n, m]; 1 where an `only` label names the candidate, or what it is like."""
+    claims = np.zeros((len(examples), len(candidates)), dtype=np.float32)
+    for row, label in enumerate(examples.labels):
+        if label is not None and label.kind is LabelKind.ONLY:
+            claims[row] = [label.model in (candidate.name, candidate.like) for candidate in candidates]
+    return claims
+
+
+def leave_one_out(ballot: Ballot, rows: Rows) -> Floats:
+    """[len(rows), m]: how the rest of the index votes on each of these examples. NaN where the prior is, and
+    for a model that stands back because the intent belongs to another."""
+    if len(ballot.snapshot) < 2:
+        return np.empty((0, len(ballot.candidates)), dtype=np.float32)
+    params = ballot.snapshot.manifest.params
+    similarities, voters = others(ballot.snapshot, rows, params.k)
+    weights = weigh(similarities, params.beta)
+    quality, _ = predict(weights, ballot.scores[voters], ballot.known[voters], ballot.prior, params.kappa)
+    claimed = claim(weights, ballot.claims[voters]) > MAJORITY
+    stands_back = claimed.any(axis=1, keepdims=True) & ~claimed
+    return np.where(stands_back, np.float32(np.nan), quality)
 
 
 def others(snapshot: Snapshot, rows: Rows, k: int) -> tuple[Floats, Rows]:

@@ -45,4 +45,4 @@ def _named(snapshot: Snapshot) -> list[str]:
 
 
 def _squared_error(quality: Floats, outcomes: Floats) -> float:
-    return float(np.nanmean((quality - outcomes) ** 2))
+    return float(np.nansum((quality - outcomes) ** 2))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.types import Floats, Rows
+from index.types import Flags, Floats, Rows
 
 CHEAPEST = 10.0
 """The dial's end at which price alone decides; 0 is the end at which quality alone does."""
@@ -32,16 +32,17 @@ FLAT = Curve((0.0,) * 11, (0.0,) * 11, (0.0,) * 11, 0)
 """Where there is nothing to calibrate on, only the dial's ends mean something."""
 
 
-def rank(quality: Floats, cost: NDArray[np.float64], dial: float, rate: float) -> list[int]:
-    """Positions of the models from best to worst: quality − λ·cost; at dial 10 by cost alone.
+def rank(quality: Floats, cost: NDArray[np.float64], dial: float, rate: float, claimed: Flags) -> list[int]:
+    """Positions of the models from best to worst: quality − λ·cost; at dial 10 by cost alone; but first of all
+    those that the intent belongs to, whatever they cost.
 
-    Equals go to the cheaper. A model of unknown quality (NaN) is left out. `quality`, `cost`: [m].
+    Equals go to the cheaper. A model of unknown quality (NaN) is left out. `quality`, `cost`, `claimed`: [m].
     Raising the dial never ranks a dearer model first.
     """
     voted = [position for position in range(len(quality)) if not np.isnan(quality[position])]
     if dial >= CHEAPEST:
-        return sorted(voted, key=lambda position: (cost[position], -quality[position]))
-    return sorted(voted, key=lambda position: (rate * cost[position] - quality[position], cost[position]))
+        return sorted(voted, key=lambda place: (not claimed[place], cost[place], -quality[place]))
+    return sorted(voted, key=lambda place: (not claimed[place], rate * cost[place] - quality[place], cost[place]))
 
 
 def calibrate(predicted: Floats, outcomes: Floats, cost: Floats) -> Curve:
@@ -49,19 +50,15 @@ def calibrate(predicted: Floats, outcomes: Floats, cost: Floats) -> Curve:
 
     `predicted` [n, m] are leave-one-out votes, `outcomes` [n, m] what was measured (NaN unknown), `cost` [m].
     """
-    if predicted.size == 0:
+    if np.isnan(predicted).all():
         return FLAT
     order = np.argsort(cost, kind="stable")  # argmax takes the first of equals, which must be the cheaper
     offered = np.where(np.isnan(predicted), -np.inf, predicted)[:, order]
     outcomes, cost = outcomes[:, order], cost[order].astype(np.float64)
     steepest = _steepest(offered, cost)
     dear, cheap = _spend(offered, cost, 0.0), _spend(offered, cost, steepest)
-    exchange = [
-        0.0,
-        *(_find_rate(offered, cost, dear + (cheap - dear) * step / 10, steepest) for step in range(1, 10)),
-        steepest,
-    ]
-    exchange = list(np.maximum.accumulate(exchange))
+    targets = np.linspace(dear, cheap, 11)[1:]
+    exchange = np.maximum.accumulate([0.0, *(_find_rate(offered, cost, target, steepest) for target in targets)])
     picks = [_pick(offered, cost, rate) for rate in exchange]
     return Curve(
         tuple(float(rate) for rate in exchange),
@@ -89,9 +86,9 @@ def _steepest(offered: Floats, cost: Floats) -> float:
 
 
 def _find_rate(offered: Floats, cost: Floats, target: float, steepest: float) -> float:
-    """Bisection in log λ: spend only falls as λ grows."""
-    low, high = steepest * 1e-9, steepest
-    for _ in range(40):
+    """The least λ at which no more than `target` is spent. Bisection in log λ: spend only falls as λ grows."""
+    low, high = steepest * 1e-30, steepest
+    for _ in range(60):
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if _spend(offered, cost, middle) > target else (low, middle)
     return high

@@ -16,7 +16,7 @@ from index.examples import Catalog, Parsed, parse
 from index.segment import Segment
 from index.snapshot import Snapshot
 from index.types import Candidate, Example, Fault, Floats
-from index.versions import Change, Repository
+from index.versions import Change, Repository, require_embedder
 
 Embed = Callable[[Sequence[str]], Floats]
 """Prompts → float32 [n, 384] unit vectors."""
@@ -55,6 +55,7 @@ def add(
 ) -> Report:
     """Raises BadUpload, with every bad line, when there is one and `skip_bad` is off."""
     base = repository.current()
+    require_embedder(base.manifest, fingerprint)  # before the long work of embedding, not after it
     vectors = _embedded(base, _take(base, upload, candidates).examples, embed)
     last: list[tuple[Parsed, tuple[int, ...]]] = []
 
@@ -62,6 +63,8 @@ def add(
         taken = _take(base, upload, candidates)
         dropped = tuple(base.rows[example.id] for example in taken.examples if example.id in base.rows)
         last[:] = [(taken, dropped)]
+        # Another writer may have made good what was a bad line at first.
+        vectors.update(_embedded(base, [example for example in taken.examples if example.prompt not in vectors], embed))
         rows = [vectors[example.prompt] for example in taken.examples]
         return Change(segments.from_examples(taken.examples, np.array(rows, np.float32)) if rows else None, dropped)
 
@@ -106,9 +109,17 @@ def remove(repository: Repository, ids: Sequence[str]) -> Snapshot:
 def rebuild(repository: Repository, embed: Embed, fingerprint: str) -> Snapshot:
     """Every example embedded again, by this embedder."""
 
-    def rebuilt(base: Snapshot) -> Segment:
-        return replace(base.examples, vectors=embed(base.examples.prompts))
+    vectors: dict[str, Floats] = {}
 
+    def rebuilt(base: Snapshot) -> Segment:
+        prompts = base.examples.prompts
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in vectors]
+        if missing:
+            vectors.update(zip(missing, embed(missing), strict=True))
+        rows = np.array([vectors[prompt] for prompt in prompts], np.float32)
+        return replace(base.examples, vectors=rows.reshape(base.examples.vectors.shape))
+
+    rebuilt(repository.current())  # the long work first, outside the time that a race may take
     return repository.replace_all(rebuilt, "rebuild with another embedder", fingerprint)
 
 

@@ -68,25 +68,28 @@ class Embedder:
 
     def cut(self, text: str) -> str:
         """The head and tail that are embedded: at most 32 + 32 tokens, at the same cost for any length."""
-        if len(text) <= 2 * _SIDE:
-            whole = _plain(text)
-            tokens = self._encode(whole)
-            if len(tokens) <= HEAD_TOKENS + TAIL_TOKENS:
-                return whole
-            return f"{_head(whole, tokens)} {_tail(whole, tokens)}"
-        head, tail = _plain(text[:_SCAN])[:_SIDE], _plain(text[-_SCAN:])[-_SIDE:]
-        return f"{_head(head, self._encode(head))} {_tail(tail, self._encode(tail))}"
+        text = text.strip()
+        if len(text) <= 2 * _SCAN:
+            text = _plain(text)
+        if len(text) > 2 * _SIDE:
+            return f"{self._head(_plain(text[:_SCAN])[:_SIDE])} {self._tail(_plain(text[-_SCAN:])[-_SIDE:])}"
+        if len(self._encode(text)) > HEAD_TOKENS + TAIL_TOKENS:
+            return f"{self._head(text)} {self._tail(text)}"
+        return text
+
+    # A word that is cut may become more tokens than it was, and one character may be several: so, until it fits.
+    def _head(self, text: str) -> str:
+        while len(tokens := self._encode(text)) > HEAD_TOKENS:
+            text = text[: min(tokens.offsets[HEAD_TOKENS - 1][1], len(text) - 1)]
+        return text
+
+    def _tail(self, text: str) -> str:
+        while len(tokens := self._encode(text)) > TAIL_TOKENS:
+            text = text[max(tokens.offsets[-TAIL_TOKENS][0], 1) :]
+        return text
 
     def _encode(self, text: str) -> "Encoding":
         return self._tokenizer.encode(text, add_special_tokens=False)
-
-
-def _head(text: str, tokens: "Encoding") -> str:
-    return text[: tokens.offsets[:HEAD_TOKENS][-1][1]] if tokens.offsets else ""
-
-
-def _tail(text: str, tokens: "Encoding") -> str:
-    return text[tokens.offsets[-TAIL_TOKENS:][0][0] :] if tokens.offsets else ""
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,12 @@ from index.errors import Damaged
 from index.types import Example, Floats, Label, LabelKind, Rows
 
 FORMAT = 1
+
+_UNREADABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy, zipfile and our own reading raise on bytes that are no segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +135,10 @@ def from_bytes(data: bytes) -> Segment:
                 arrays["scores"],
                 arrays["vectors"],
             )
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise Damaged(f"a segment cannot be read: {error}") from error
-    if segment.scores.shape != (len(segment), len(segment.models)) or len(segment.vectors) != len(segment):
+    n = len(segment)
+    arrays_fit = segment.scores.shape == (n, len(segment.models)) and segment.vectors.shape[:1] == (n,)
+    if not arrays_fit or any(len(column) != n for column in (segment.prompts, segment.tasks, segment.labels)):
         raise Damaged("a segment's columns differ in length")
     return segment

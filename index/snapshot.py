@@ -32,6 +32,8 @@ class Snapshot:
     def search(self, vectors: Floats, k: int) -> tuple[Floats, Rows]:
         """The k nearest of each of [q, 384] unit vectors: similarities [q, k'] from near to far, and their
         rows; k' = min(k, n)."""
+        if not len(self):
+            return np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
         similarities, rows = self.nearest.search(vectors, min(k, len(self)))
         return similarities, rows
 

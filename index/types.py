@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float32]
 """float32 of any shape; the docstring of what takes or returns it gives the shape."""
 
+Flags: TypeAlias = NDArray[np.bool_]
+
 Rows: TypeAlias = NDArray[np.int64]
 """Positions of examples in one Snapshot."""
 

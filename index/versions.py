@@ -35,6 +35,7 @@ EMPTY = ""
 
 PATIENCE_S = 60.0
 """How long a writer that keeps losing HEAD to others tries again."""
+LONGEST_PAUSE_S = 0.3
 MOST_SEGMENTS = 16
 """Past this many, a version merges its small segments."""
 SMALL_ROWS = 4096
@@ -95,20 +96,24 @@ class Repository:
             return EMPTY, ""
         if stored.etag == unless:
             return None
-        return str(_json(stored.data, HEAD)["version"]), stored.etag
+        version = _json(stored.data, HEAD).get("version")
+        if not isinstance(version, str):
+            raise Damaged(f"{HEAD} names no version")
+        return version, stored.etag
 
     def manifest(self, version: str) -> Manifest:
         stored = self._store.get(f"index/versions/{version}.json") if version.isalnum() else None
         if stored is None:
             raise UnknownVersion(version)
+        if _name(stored.data) != version:
+            raise Damaged(f"version {version} is not what its name says")
         return _read_manifest(stored.data, version)
 
     def load(self, version: str) -> Snapshot:
         """The whole version; EMPTY gives a snapshot without examples."""
         if version == EMPTY:
-            return assemble(EMPTY, Manifest(0, None, "", "", ""), [], self._dimensions)
-        manifest = self.manifest(version)
-        return assemble(version, manifest, [self._segment(ref.id) for ref in manifest.segments], self._dimensions)
+            return self._assemble(_NOTHING)
+        return self._assemble(self.manifest(version), version)
 
     def current(self) -> Snapshot:
         head = self.poll_head()
@@ -150,12 +155,15 @@ class Repository:
 
     def _advance(self, successor: Callable[[Snapshot], Manifest | None]) -> Snapshot:
         deadline = time.monotonic() + PATIENCE_S
-        tried: set[str | None] = set()
+        tried: set[str] = set()
+        seen = losses = 0
         while True:
             version, etag = self.poll_head() or (EMPTY, "")
             base = self.load(version)
-            if version in tried or base.manifest.parent in tried:
-                return base  # the swap was done after all, only its answer was lost
+            done = tried.intersection(self._newer(base, seen)) if tried else None
+            if done:
+                return self.load(done.pop())  # the swap was done after all, only its answer was lost
+            seen = base.manifest.number
             manifest = successor(base)
             if manifest is None:
                 return base
@@ -170,21 +178,29 @@ class Repository:
                     raise StoreUnavailable(
                         f"other writers kept moving HEAD for {PATIENCE_S:.0f} s; try again"
                     ) from None
-                time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter between writers, not a secret
+                losses += 1
+                time.sleep(_pause(losses))
                 continue
             return self.load(id)
 
+    def _newer(self, base: Snapshot, number: int) -> Iterator[str]:
+        """This version and those before it, back to the one with that number."""
+        version, manifest = base.version, base.manifest
+        while manifest.number > number:
+            yield version
+            if manifest.parent is None:
+                return
+            version, manifest = manifest.parent, self.manifest(manifest.parent)
+
     def _successor(self, base: Snapshot, edit: Edit, message: str, fingerprint: str | None) -> Manifest | None:
-        made_by = base.manifest.fingerprint or fingerprint or ""
-        if fingerprint and made_by != fingerprint:
-            raise EmbedderMismatch(made_by, fingerprint)
+        require_embedder(base.manifest, fingerprint)
         change = edit(base)
         if change.empty:
             return None
         refs = _drop(base, change.dropped)
         if change.added is not None and len(change.added):
             refs = (*refs, self._put_segment(change.added))
-        return self._manifest(base, self._compacted(refs), message, made_by)
+        return self._manifest(base, self._compacted(refs), message, base.manifest.fingerprint or fingerprint or "")
 
     def _manifest(self, base: Snapshot, refs: tuple[SegmentRef, ...], message: str, fingerprint: str) -> Manifest:
         plain = self._succeed(base, Manifest(0, None, "", message, fingerprint, refs))
@@ -205,14 +221,17 @@ class Repository:
         if len(refs) <= MOST_SEGMENTS:
             return refs
         small = [ref for ref in refs if ref.rows < SMALL_ROWS]
+        if len(small) < 2:
+            return refs
         merged = self._assemble(replace(_NOTHING, segments=tuple(small))).examples
         return (*(ref for ref in refs if ref.rows >= SMALL_ROWS), self._put_segment(merged))
 
     def _put_segment(self, segment: Segment) -> SegmentRef:
         data = segments.to_bytes(segment)
         id = _name(data)
-        self._store.put(f"index/segments/{id}.npz", data)
-        self._segments.put(id, segment)
+        if self._segments.get(id) is None:  # else it was put before a race that was lost
+            self._store.put(f"index/segments/{id}.npz", data)
+            self._segments.put(id, segment)
         return SegmentRef(id, len(segment))
 
     def _segment(self, id: str) -> Segment:
@@ -225,6 +244,17 @@ class Repository:
         segment = segments.from_bytes(stored.data)
         self._segments.put(id, segment)
         return segment
+
+
+def _pause(losses: int) -> float:
+    """Seconds before the next try; at random, and the longer the more writers there seem to be."""
+    return random.uniform(0, min(LONGEST_PAUSE_S, 0.02 * 2**losses))  # noqa: S311 - no secret
+
+
+def require_embedder(manifest: Manifest, fingerprint: str | None) -> None:
+    """Raises EmbedderMismatch where another embedder made the version's vectors."""
+    if fingerprint and manifest.fingerprint not in ("", fingerprint):
+        raise EmbedderMismatch(manifest.fingerprint, fingerprint)
 
 
 def compare(old: Snapshot, new: Snapshot) -> Difference:

@@ -23,6 +23,13 @@ def predict(weights: Floats, scores: Floats, known: Floats, prior: Floats, kappa
     return quality, support
 
 
+def claim(weights: Floats, claims: Floats) -> Floats:
+    """[..., m]: the share of the whole vote that says "this intent belongs to that model alone".
+    `weights` [..., k]; `claims` [..., k, m] is 1 where an example has an `only` label for a model, else 0."""
+    share: Floats = (weights[..., None, :] @ claims)[..., 0, :] / weights.sum(axis=-1, keepdims=True)
+    return share
+
+
 def vote(similarities: Floats, scores: Floats, known: Floats, prior: Floats, params: VoteParams) -> Vote:
     """One prompt's vote: `similarities` [k] near to far, `scores` and `known` [k, m], `prior` [m]."""
     quality, support = predict(weigh(similarities, params.beta), scores, known, prior, params.kappa)

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,8 @@ from handler.control.guard import operator
 from handler.control.progress import NDJSON
 from handler.services import cores, open_services
 from handler.settings import Settings, from_environment
+from handler.table import TableError
+from index.errors import NearvoteIndexError
 from scripts import model_files
 from scripts.in_process import InProcess
 from scripts.local_state import ensure_home
@@ -37,7 +38,7 @@ class Admin:
 
     def __init__(self, url: str = "", admin_key: str = "", as_json: bool = False) -> None:
         self._url = url
-        self._admin_key = admin_key
+        self._admin_key = admin_key.strip()
         self._as_json = as_json
 
     def get(self, path: str, **query: Any) -> Any:
@@ -54,10 +55,16 @@ class Admin:
 
     def send_long(self, path: str, content: bytes, unit: str, **query: Any) -> Any:
         """A POST whose work takes a while: a progress bar runs until its result is there."""
-        return asyncio.run(self._follow(path, content, unit, _given(query)))
+        return self._run(self._follow(path, content, unit, _given(query)))
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None = None, content: bytes | None = None) -> Any:
-        return asyncio.run(self._call(method, path, _given(query or {}), content))
+        return self._run(self._call(method, path, _given(query or {}), content))
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return asyncio.run(work)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._failed(f"{self._place} does not answer: {str(error) or type(error).__name__}") from error
 
     async def _call(self, method: str, path: str, query: Mapping[str, str], content: bytes | None) -> Any:
         async with self._client() as client:
@@ -72,40 +79,62 @@ class Admin:
         ):
             if not answer.is_success:
                 return self._checked(answer.status_code, await answer.aread())
-            bar = nullcontext(None) if self._as_json else tqdm(unit=unit, leave=False, delay=0.5)
-            with bar as shown:
+            line: dict[str, Any] = {}
+            with tqdm(unit=unit, leave=False, delay=0.5) as bar:
                 async for text in answer.aiter_lines():
-                    line = orjson.loads(text)
+                    line = _object(text)
                     if "done" not in line:
-                        return line["result"] if "result" in line else self._refuse(line)
-                    if shown is not None:
-                        shown.total = line["total"]
-                        shown.update(line["done"] - shown.n)
-            raise SystemExit("the server broke off before it was done; nothing is known of the result")
+                        break
+                    bar.total = line["total"]
+                    bar.update(line["done"] - bar.n)
+        if "result" in line:
+            return line["result"]
+        if "error" in line:
+            raise self._refused(line["error"])
+        raise self._failed(f"{self._place} broke off before it was done; nothing is known of the result")
 
     def _checked(self, status: int, content: bytes) -> Any:
-        try:
-            body = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            raise SystemExit(f"{self._url} answered {status}, but not as nearvote does") from None
-        return body if status < 400 else self._refuse(body)
+        body = _object(content)
+        if status < 300 and body:
+            return body
+        if isinstance(body.get("error"), dict):
+            raise self._refused(body["error"])
+        raise self._failed(f"{self._place} answered {status}, but not as nearvote does")
 
-    def _refuse(self, body: Mapping[str, Any]) -> Any:
-        error = body.get("error", {})
+    def _failed(self, message: str) -> SystemExit:
+        return self._refused({"message": message})
+
+    def _refused(self, error: Mapping[str, Any]) -> SystemExit:
+        """Tells the error; raise what it returns."""
         if self._as_json:
             print(to_json({"error": error}))
         else:
             say(f"error: {error.get('message')}")
             for fault in (error.get("details") or {}).get("faults", []):
                 say(f"  line {fault['line']}: {fault['reason']}")
-        raise SystemExit(1)
+        return SystemExit(1)
 
     def _client(self) -> httpx.AsyncClient:
         if self._url:
-            headers = {"authorization": f"Bearer {self._admin_key}"}
+            headers = {"authorization": f"Bearer {self._admin_key}"} if self._admin_key else {}
             return httpx.AsyncClient(base_url=self._url, headers=headers, timeout=TIMEOUT)
-        transport = InProcess(_local_app(from_environment()))
-        return httpx.AsyncClient(base_url="http://local", transport=transport, timeout=TIMEOUT)
+        try:
+            app = _local_app(from_environment())
+        except (ValueError, OSError, TableError, NearvoteIndexError) as error:
+            raise self._failed(f"the local state cannot be used: {error}") from error
+        return httpx.AsyncClient(base_url="http://local", transport=InProcess(app), timeout=TIMEOUT)
+
+    @property
+    def _place(self) -> str:
+        return self._url or "the local state"
+
+
+def _object(content: bytes | str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _given(query: Mapping[str, Any]) -> dict[str, str]:

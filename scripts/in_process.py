@@ -17,10 +17,13 @@ class InProcess(httpx.AsyncBaseTransport):
         self._app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        body = await request.aread()
-        call = _Call(body)
+        call = _Call(await request.aread())
         call.task = asyncio.ensure_future(call.run(self._app, _scope(request)))
-        start = await call.next_message()
+        try:
+            start = await call.next_message()
+        except BaseException:
+            await call.aclose()
+            raise
         return httpx.Response(start["status"], headers=start["headers"], stream=call, request=request)
 
 
@@ -37,6 +40,8 @@ class _Call(httpx.AsyncByteStream):
             await app(scope, self._receive, self._messages.put)
         except Exception as error:
             await self._messages.put(error)
+        else:
+            await self._messages.put(httpx.RemoteProtocolError("the app ended before its answer did"))
 
     async def next_message(self) -> Message:
         message = await self._messages.get()
@@ -54,6 +59,7 @@ class _Call(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if self.task is not None:
             self.task.cancel()
+            await asyncio.wait((self.task,))
 
     async def _receive(self) -> Message:
         if self._incoming:

@@ -1,6 +1,7 @@
 """`nearvote keys`: create, list, show, change, revoke."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -52,7 +53,7 @@ def list_keys(url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) 
 @app.command("show")
 def show_key(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
     """Show one key's record."""
-    record = Admin(url, admin_key, as_json).get(f"{PATH}/{id}")
+    record = Admin(url, admin_key, as_json).get(_path(id))
     show(record, as_json, table([record], COLUMNS))
 
 
@@ -72,15 +73,19 @@ def change(
 ) -> None:
     """Change what is given and leave the rest; live in every running process within 5 s."""
     options = _options(routing, dial, default_model, allow, exclude, expires_at)
-    record = Admin(url, admin_key, as_json).patch(f"{PATH}/{id}", options | ({"name": name} if name else {}))
+    record = Admin(url, admin_key, as_json).patch(_path(id), options | ({"name": name} if name else {}))
     show(record, as_json, table([record], COLUMNS))
 
 
 @app.command()
 def revoke(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
     """Make a key stop working, for good."""
-    record = Admin(url, admin_key, as_json).delete(f"{PATH}/{id}")
+    record = Admin(url, admin_key, as_json).delete(_path(id))
     show(record, as_json, table([record], COLUMNS))
+
+
+def _path(id: str) -> str:
+    return f"{PATH}/{quote(id, safe='')}"
 
 
 def _options(

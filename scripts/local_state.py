@@ -64,7 +64,8 @@ def ensure_index(services: Services, embed: Embed, fingerprint: str, report: Cal
     if head is not None and head[0] != EMPTY:
         return
     report("building the starter index")
-    upload = Upload(STARTER.read_bytes(), STARTER.name)
+    # skip_bad: of two processes that come here together, the second one finds each line in the index already.
+    upload = Upload(STARTER.read_bytes(), STARTER.name, skip_bad=True)
     edits.add(services.repository, upload, (), embed, fingerprint, "starter examples")
 
 

@@ -25,6 +25,7 @@ from handler.fleet import BadFleet
 from handler.logs import log_to_stderr
 from handler.services import Services, cores, open_services
 from handler.settings import Settings, from_environment
+from handler.table import TableError
 from index.errors import NearvoteIndexError
 from index.types import Floats
 from scripts import model_files
@@ -38,30 +39,44 @@ SIMULATED_URL = "SIMULATED_PROVIDER_URL"
 def run() -> None:
     """Serve on 127.0.0.1, port NEARVOTE_PORT (8080); state lies in NEARVOTE_HOME (.nearvote)."""
     log_to_stderr()
-    try:
+    with _faults_told():
         settings = from_environment()
-        listener = socket.create_server(("127.0.0.1", settings.port), backlog=2048)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"cannot start: {error}") from error
+        listener = _listen(settings.port)
+        services, embedder = _prepare(settings)
+    with _simulated_provider(services):
+        with _faults_told():
+            app = build_app(services, embedder)
+            key = ensure_key(services.keys)
+        say(welcome(f"http://127.0.0.1:{listener.getsockname()[1]}", key))
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once it has ended in good order
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _faults_told() -> Iterator[None]:
     try:
-        _serve(settings, listener)
-    except (NearvoteIndexError, BadFleet) as error:
+        yield
+    except (ValueError, OSError, TableError, NearvoteIndexError, BadFleet) as error:
         raise SystemExit(f"cannot start: {error}") from error
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"port {port} cannot be had ({error}); NEARVOTE_PORT names another") from error
+
+
+def _prepare(settings: Settings) -> tuple[Services, LazyEmbedder]:
+    """All that has to be there before anything can be served."""
     settings = replace(settings, model_dir=str(model_files.ensure(os.environ, report=say)))
     ensure_home(Path(settings.home))
     services = open_services(settings)
     ensure_fleet(services.store, os.environ)
     embedder = LazyEmbedder(lambda: Path(settings.model_dir), cores(settings))
     ensure_index(services, lambda prompts: _with_bar(embedder, prompts), embedder.fingerprint, say)
-    with _simulated_provider(services):
-        app = build_app(services, embedder)
-        key = ensure_key(services.keys)
-        say(welcome(f"http://127.0.0.1:{listener.getsockname()[1]}", key))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[listener])
+    return services, embedder
 
 
 def build_app(services: Services, embedder: LazyEmbedder) -> Starlette:
@@ -102,6 +117,8 @@ def _simulated_provider(services: Services) -> Iterator[None]:
         try:
             assert process.stdout is not None  # noqa: S101 - asked for above
             said = process.stdout.readline().strip()
+            if not said:
+                raise SystemExit("cannot start: the simulated provider ended at once; what it said stands above")
             os.environ[SIMULATED_URL] = said.rpartition(" ")[2]
             say(f"no provider is configured: {said}")
             yield

@@ -1,1 +1,9 @@
-pytest_plugins = ["tests.providers", "tests.servers", "tests.dynamodb_server", "tests.model", "tests.nearvote_server"]
+pytest_plugins = [
+    "tests.providers",
+    "tests.servers",
+    "tests.dynamodb_server",
+    "tests.model",
+    "tests.emulator",
+    "tests.nearvote_server",
+    "tests.admin_server",
+]

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from mangum import Mangum
 from starlette.applications import Starlette
 
 from handler.asgi import EXCEPTION_HANDLERS
 from handler.auth import Authenticator
 from handler.control.app import control_routes
 from handler.control.embedding import LazyEmbedder
+from handler.gateway import behind_api_gateway
 from handler.logs import log_to_stderr
 from handler.services import cores, open_services
 from handler.settings import from_environment
@@ -24,4 +24,4 @@ app = Starlette(
     ),
     exception_handlers=EXCEPTION_HANDLERS,
 )
-entry = Mangum(app, lifespan="off")
+entry = behind_api_gateway(app)

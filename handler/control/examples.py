@@ -15,15 +15,16 @@ from handler.control.guard import Guard
 from handler.control.progress import answer_with_progress
 from handler.control.query import flag, number
 from handler.control.versions import describe
-from handler.errors import BadRequest
+from handler.errors import BadRequest, Conflicting
+from handler.fleet import BadFleet
 from index import edits
 from index.edits import Upload
-from index.errors import UnknownExample
+from index.errors import BadUpload, UnknownExample
 from index.examples import MAX_UPLOAD_BYTES
 from index.snapshot import Snapshot
 from index.store import ObjectStore
 from index.types import Candidate, Example
-from index.versions import Repository
+from index.versions import Repository, require_embedder
 
 BODY_BYTES = 1024 * 1024
 MOST_SHOWN = 1000
@@ -109,6 +110,7 @@ class ExampleRoutes:
         snapshot = self._repository.current()
         if not len(snapshot):
             return []
+        require_embedder(snapshot.manifest, self._embedder.fingerprint)
         similarities, rows = snapshot.search(self._embedder.embed(text)[None, :], most)
         return [
             {"similarity": round(float(similarity), 4), **_shown(snapshot.examples.example(int(row)))}
@@ -126,8 +128,11 @@ class ExampleRoutes:
         outcome = await read_object(request, BODY_BYTES)
         if set(outcome) - OUTCOMES or len(outcome) != 1:
             raise BadRequest("give one of model, only, scores")
-        id = request.path_params["id"]
-        return json_response(describe(await asyncio.to_thread(self._relabel, id, outcome)))
+        try:
+            snapshot = await asyncio.to_thread(self._relabel, request.path_params["id"], outcome)
+        except BadUpload as error:  # of one line, which nobody has numbered
+            raise BadRequest(error.faults[0].reason, param=next(iter(outcome))) from error
+        return json_response(describe(snapshot))
 
     def _relabel(self, id: str, outcome: dict[str, Any]) -> Snapshot:
         return edits.relabel(self._repository, id, outcome, self._candidates())
@@ -150,7 +155,10 @@ class ExampleRoutes:
     def _candidates(self) -> tuple[Candidate, ...]:
         """The fleet's models as of now: what names mean, and which is dearer."""
         stored = self._store.get(fleets.KEY)
-        return () if stored is None else fleets.parse(stored.data).fleet.candidates
+        try:
+            return () if stored is None else fleets.parse(stored.data).fleet.candidates
+        except BadFleet as error:
+            raise Conflicting(str(error), code="bad_fleet") from error
 
 
 def _find(snapshot: Snapshot, id: str) -> Example:

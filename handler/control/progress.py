@@ -1,6 +1,7 @@
 """Long work: one JSON answer, or, for a client that accepts NDJSON, lines of progress and then the answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ from starlette.responses import Response, StreamingResponse
 
 from handler.asgi import json_response
 from handler.control.embedding import Progress, unwatched
-from handler.errors import ApiError
+from handler.errors import ApiError, Internal
 from handler.faults import to_api
 from index.errors import NearvoteIndexError
+
+log = logging.getLogger("nearvote.control")
 
 NDJSON = "application/x-ndjson"
 
@@ -37,12 +40,20 @@ async def _lines(work: Work) -> AsyncIterator[bytes]:
     def run() -> None:
         try:
             tell({"result": work(lambda done, total: tell({"done": done, "total": total}))})
-        except (ApiError, NearvoteIndexError) as error:
-            told = error if isinstance(error, ApiError) else to_api(error)
+        except Exception as error:  # the status line is long gone, so only a line can tell the client
+            told = _told(error)
             tell({"status": told.status, **told.body()})
 
     working = asyncio.ensure_future(asyncio.to_thread(run))
     working.add_done_callback(lambda _: steps.put_nowait({}))
     while line := await steps.get():
         yield orjson.dumps(line) + b"\n"
-    await working
+
+
+def _told(error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, NearvoteIndexError):
+        return to_api(error)
+    log.error("long work failed", exc_info=error)
+    return Internal(f"nearvote failed: {type(error).__name__}")

@@ -4,10 +4,12 @@ from starlette.requests import Request
 
 from handler.errors import BadRequest
 
+MOST_DIGITS = 9
+
 
 def number(request: Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or not least <= int(text) <= most:
+    if not text.isdecimal() or len(text) > MOST_DIGITS or not least <= int(text) <= most:
         raise BadRequest(f"{name} must be a whole number from {least} to {most}, not {text!r}", param=name)
     return int(text)
 

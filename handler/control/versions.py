@@ -49,7 +49,7 @@ class VersionRoutes:
     async def difference(self, request: Request) -> Response:
         await self._guard(request)
         ids = (request.path_params["old"], request.path_params["new"])
-        old, new = await asyncio.gather(*(asyncio.to_thread(self._repository.load, id) for id in ids))
+        old, new = await asyncio.to_thread(lambda: [self._repository.load(id) for id in ids])
         found = versions.compare(old, new)
         return json_response({"added": found.added, "removed": found.removed, "changed": found.changed})
 

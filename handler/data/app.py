@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handler.asgi import json_response, read_body, unless_gone
+from handler.asgi import CLIENT_CLOSED_REQUEST, json_response, read_body, unless_gone
 from handler.auth import Authenticator
 from handler.data import evidence
 from handler.data.decide import Decider
@@ -44,9 +44,12 @@ class Sent:
 
     def headers(self, answer: httpx.Response, cost: float | None) -> dict[str, str]:
         passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
-        return passed | evidence.headers(self.decision, self.overhead_ms, cost)
+        return passed | self.evidence(cost)
 
-    def record(self, status: int, usage: Usage | None, error: ApiError | None = None) -> None:
+    def evidence(self, cost: float | None = None) -> dict[str, str]:
+        return evidence.headers(self.decision, self.overhead_ms, cost)
+
+    def record(self, status: int, usage: Usage | None = None, error: ApiError | None = None) -> None:
         outcome = Outcome(
             status=status,
             stream=self.ask.stream,
@@ -93,26 +96,33 @@ class DataPlane:
         return await unless_gone(request, self._answer(key, ask, started))
 
     async def _answer(self, key: KeyRecord, ask: Ask, started: float) -> Response:
-        live = self._look()
+        live = await self._look()
         decision = await self._decider.decide(ask, key, live, ask.preferences.full_evidence)
         if not ask.auto and key.routing is Routing.FORECAST:
             self._forecast(ask, key, live, decision)
         model = live.fleet.fleet.by_name[decision.model]
         sent = Sent(key, ask, decision, model, started, overhead_ms=milliseconds_since(started))
-        answer = await self._forwarder.send(model, ask)
-        return _streamed(sent, answer) if ask.stream and answer.is_success else await _whole(sent, answer)
+        try:
+            answer = await self._forwarder.send(model, ask)
+            return _streamed(sent, answer) if _is_stream(answer) else await _whole(sent, answer)
+        except ApiError as error:
+            sent.record(error.status, error=error)
+            return error.response(sent.evidence())
+        except asyncio.CancelledError:
+            sent.record(CLIENT_CLOSED_REQUEST)
+            raise
 
     async def route(self, request: Request) -> Response:
         """The decision that chat_completions would make, with all its evidence, without calling a model."""
         started = time.perf_counter()
         key, ask = await self._read(request)
-        decision = await self._decider.decide(ask, key, self._look(), full_evidence=True)
+        decision = await self._decider.decide(ask, key, await self._look(), full_evidence=True)
         shown = evidence.headers(decision, milliseconds_since(started), cost=None)
         return json_response(evidence.full(decision), headers=shown)
 
     async def models(self, request: Request) -> Response:
         await self._auth.caller(request)
-        names = (*AUTO, *self._watcher.live.fleet.fleet.by_name)
+        names = (*AUTO, *(await self._look()).fleet.fleet.by_name)
         return json_response(
             {
                 "object": "list",
@@ -141,9 +151,9 @@ class DataPlane:
             )
         return key, ask
 
-    def _look(self) -> Live:
+    async def _look(self) -> Live:
         """What is live now; a request keeps it to its end."""
-        self._watcher.touch()
+        await self._watcher.catch_up()
         return self._watcher.live
 
     def _forecast(self, ask: Ask, key: KeyRecord, live: Live, decision: Decision) -> None:
@@ -160,6 +170,10 @@ class DataPlane:
 
 def milliseconds_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
+
+
+def _is_stream(answer: httpx.Response) -> bool:
+    return answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream")
 
 
 async def _whole(sent: Sent, answer: httpx.Response) -> Response:

@@ -15,9 +15,13 @@ from index.errors import ModelFilesMissing
 log = logging.getLogger("nearvote.data")
 
 
-def build(services: Services, embedder: Embedder | None) -> DataPlane:
+ASLEEP_BETWEEN_REQUESTS = 1.0
+"""The patience, in seconds, of a data plane that Lambda freezes between requests."""
+
+
+def build(services: Services, embedder: Embedder | None, patience: float = 0.0) -> DataPlane:
     """Loads the current fleet and index. Raises BadFleet: without a fleet nothing can be answered; without an
-    embedder or an index requests still are, by the default model."""
+    embedder or an index requests still are, by the default model. `patience`: see Watcher."""
     settings = services.settings
     return DataPlane(
         Authenticator(services.keys),
@@ -26,6 +30,7 @@ def build(services: Services, embedder: Embedder | None) -> DataPlane:
             services.repository,
             embedder.fingerprint if embedder else "",
             settings.poll_seconds,
+            patience,
         ),
         Decider(embedder, cores(settings), settings.waiting_decisions),
         Forwarder(settings.connect_seconds, settings.upstream_seconds),

@@ -28,6 +28,10 @@ Costs: TypeAlias = NDArray[np.float64]
 """Dollars, one entry a candidate."""
 
 
+class EmbedderFault(Exception):
+    """Why there is no vote, without a word of the prompt."""
+
+
 class Decider:
     """`workers` prompts are embedded at once; `waiting` more may queue, first come, first served, before `busy`
     is the answer."""
@@ -72,16 +76,19 @@ class Decider:
         self._room -= 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._embed_and_poll, ballot, text)
-        except Exception as error:
-            # Whatever the embedder or FAISS died of, the request lives. The type alone: a message could quote it.
-            log.error("a prompt could not be embedded or looked up: %s", type(error).__name__)
+        except EmbedderFault as error:
+            log.error("a prompt could not be embedded or looked up: %s", error)
             return Cause.EMBEDDER_FAULT
         finally:
             self._room += 1
 
     def _embed_and_poll(self, ballot: Ballot, text: str) -> Polled:
         assert self._embedder is not None  # noqa: S101 - decide() has asked
-        return ballot.poll(self._embedder.embed(text))
+        try:
+            return ballot.poll(self._embedder.embed(text))
+        except BaseException as error:
+            # Whatever it died of, a panic in native code too, the request lives. A message could quote the prompt.
+            raise EmbedderFault(type(error).__name__) from None
 
 
 def _named(ask: Ask, live: Live) -> Decision:
@@ -126,7 +133,7 @@ def _ranking(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled)
     cost = np.array([_cost(ask, live, name) for name in names])
     stand = np.flatnonzero([name in slate.names for name in names])
     rate = ballot.curve.rate(slate.dial)
-    order = dial.rank(quality[stand], _typical(cost, ballot)[stand], slate.dial, rate)
+    order = dial.rank(quality[stand], _typical(cost, ballot)[stand], slate.dial, rate, polled.claimed[stand])
     return tuple(
         Ranked(names[place], float(quality[place]), float(support[place]), float(cost[place])) for place in stand[order]
     )

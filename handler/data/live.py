@@ -1,10 +1,11 @@
 """The fleet and the index as this process serves them now. Looked for in the background, swapped whole."""
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,26 +41,39 @@ class Watcher:
         repository: Repository,
         fingerprint: str,
         interval: float,
+        patience: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Looks every `interval` seconds. `patience`: seconds that a request may wait in `catch_up`; 0 where a
+        timer calls `touch` and no request needs to."""
         self._store = store
         self._repository = repository
         self._fingerprint = fingerprint
         self._interval = interval
+        self._patience = patience
         self._clock = clock
-        self._looked = -interval
         self._looking = threading.Lock()
+        self._pending: Future[None] | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="watch")
         self._fleet_etag: str | None = None
         self._head_etag: str | None = None
         self._snapshot: Snapshot | None = None
         self.live = self._first()
+        self._looked = self._caught_up = self._clock()
 
     def touch(self) -> None:
         """Called on every request and by a timer; costs one comparison when no look is due."""
         if self._clock() - self._looked >= self._interval and not self._looking.locked():
             self._looked = self._clock()
-            self._background.submit(self.refresh)
+            self._pending = self._background.submit(self.refresh)
+
+    async def catch_up(self) -> None:
+        """`touch`, for a process that sleeps between requests, as in Lambda: one that finds the last look too
+        long ago waits for the next one, within its patience."""
+        self.touch()
+        late = self._clock() - self._caught_up > self._interval
+        if late and self._patience and self._pending is not None:
+            await asyncio.wait([asyncio.wrap_future(self._pending)], timeout=self._patience)
 
     def refresh(self) -> None:
         """Blocking. What cannot be read leaves what is served as it is, and says so in the log."""
@@ -68,7 +82,8 @@ class Watcher:
             fleet = self._look(self._changed_fleet)
             moved = self._look(self._changed_index)
             if fleet is not None or moved is not None:
-                self.live = self._view(fleet or self.live.fleet)
+                self.live = self._look(lambda: self._view(fleet or self.live.fleet)) or self.live
+            self._caught_up = self._clock()
 
     def close(self) -> None:
         self._background.shutdown(wait=False, cancel_futures=True)
@@ -86,7 +101,9 @@ class Watcher:
             return at()
         except (NearvoteIndexError, BadFleet) as error:
             log.error("kept what is served: %s", error)
-            return None
+        except Exception:
+            log.exception("kept what is served")  # a fault of ours; the traceback holds no prompt
+        return None
 
     def _changed_fleet(self) -> FleetFile | None:
         stored = self._store.get(fleets.KEY, self._fleet_etag)

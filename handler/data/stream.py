@@ -1,5 +1,6 @@
 """A stream on its way through: bytes as they come, evidence before the end, an error where it breaks off."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 
 import anyio
@@ -9,10 +10,12 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from handler.data import evidence
-from handler.errors import ApiError, UpstreamFailed, UpstreamTimeout
+from handler.data.forward import FAULTS, broken_off
+from handler.errors import ApiError
 from handler.flow import Usage
 
-DONE = b"data: [DONE]"
+DONE = (b"data: [DONE]", b"data:[DONE]")
+_DONE_LINE = re.compile(rb"(?<=\n)data: ?\[DONE\]")
 _TAIL = 16 * 1024
 """Bytes of the end that are kept to read the usage from."""
 
@@ -40,36 +43,35 @@ class Passage:
         try:
             async for chunk in self._with_last_words() if self._last_words else self._raw():
                 yield chunk
-        except httpx.TimeoutException:
-            self.error = UpstreamTimeout(f"{self._model} fell silent in the middle of its answer")
-        except httpx.HTTPError:
-            self.error = UpstreamFailed(f"{self._model} broke off in the middle of its answer")
-        if self.error:
+        except FAULTS as error:
+            self.error = broken_off(error, self._model)
             yield b"\n\ndata: " + orjson.dumps(self.error.body()) + b"\n\n"
 
     async def close(self) -> None:
         await self._answer.aclose()
 
     async def _with_last_words(self) -> AsyncIterator[bytes]:
-        held, before = b"", b"\n"
-        async for chunk in self._raw():
-            data = held + chunk
-            held, done = _held_back(before + data), (before + data).find(b"\n" + DONE)
-            if done >= 0 and self._last_words:
-                data = data[:done] + self._say() + data[done:]
-            passed = data[: len(data) - len(held)]
+        chunks = self._raw()
+        held, before = b"", b"\n"  # before: the last byte passed on, which tells where a line starts
+        async for chunk in chunks:
+            seen = before + held + chunk
+            done = _DONE_LINE.search(seen)
+            if done:
+                yield seen[1 : done.start()] + self._last_words + seen[done.start() :]
+                break
+            held = _perhaps_done(seen)
+            passed = seen[1 : len(seen) - len(held)]
             before = passed[-1:] or before
             yield passed
-        yield held + self._say()
+        else:
+            yield held + b"\n\n" + self._last_words
+        async for chunk in chunks:
+            yield chunk
 
     async def _raw(self) -> AsyncIterator[bytes]:
         async for chunk in self._answer.aiter_raw():
             self._tail = (self._tail + chunk)[-_TAIL:]
             yield chunk
-
-    def _say(self) -> bytes:
-        words, self._last_words = self._last_words, b""
-        return words
 
 
 class PassageResponse(StreamingResponse):
@@ -89,7 +91,8 @@ class PassageResponse(StreamingResponse):
             self._ended()
 
 
-def _held_back(data: bytes) -> bytes:
+def _perhaps_done(seen: bytes) -> bytes:
     """The unfinished last line, where it may yet turn out to be [DONE]: it waits for the next chunk."""
-    line = data[data.rfind(b"\n") + 1 :]
-    return line if DONE.startswith(line) and line != DONE else b""
+    start = seen.rfind(b"\n") + 1
+    line = seen[start:]
+    return line if start and any(done.startswith(line) for done in DONE) else b""

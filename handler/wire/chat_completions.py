@@ -29,7 +29,12 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
     preferences, rest = read_preferences(body, headers), _for_upstream(body)
-    return Ask(model, bool(stream), _prompt(body, messages), preferences, rest, raw if rest == body else None)
+    return Ask(model, bool(stream), _prompt(body, messages), preferences, rest, _as_it_came(raw, body, rest))
+
+
+def _as_it_came(raw: bytes, body: Mapping[str, Any], rest: Mapping[str, Any]) -> bytes | None:
+    # A second "model" could be another one to the upstream than it is to us.
+    return raw if rest == body and raw.count(b'"model"') == 1 else None
 
 
 def _prompt(body: Mapping[str, Any], messages: list[Any]) -> Prompt:

@@ -1,11 +1,12 @@
 """What a conversation is about, as the one short text that is embedded. Pure, and total: any shape gives a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SHORT = 40
 """Characters below which a turn ("and in French?", "yes, do it") gets its meaning from the turn before it."""
 
+_TEXT_FIELDS = ("text", "content", "value", "refusal")
 _STAND_INS = {"image": "[image]", "audio": "[audio]", "file": "[file]", "video": "[video]"}
 
 
@@ -23,20 +24,26 @@ def text_to_embed(messages: Sequence[Any]) -> str:
 
 def text_of(content: Any) -> str:
     """The text of a message's content, whatever its shape; what is not text leaves its kind in brackets."""
-    if isinstance(content, str):
-        return content.strip()
-    if isinstance(content, Sequence) and not isinstance(content, bytes):
-        return "\n".join(text for text in map(_part, content) if text)
-    return _part(content)
+    return "\n".join(_texts(content))
 
 
-def _part(part: Any) -> str:
-    if isinstance(part, str):
-        return part.strip()
-    if not isinstance(part, Mapping):
+def _texts(content: Any) -> Iterator[str]:
+    # A stack, not recursion: JSON may be nested more deeply than Python may call itself.
+    waiting = [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            if text := part.strip():
+                yield text
+        elif isinstance(part, Mapping):
+            inside = [part[field] for field in _TEXT_FIELDS if part.get(field)]
+            waiting.extend(reversed(inside or [_stand_in(part)]))
+        elif isinstance(part, Sequence):
+            waiting.extend(reversed(part))
+
+
+def _stand_in(part: Mapping[str, Any]) -> str:
+    kind = part.get("type")
+    if not isinstance(kind, str):
         return ""
-    for field in ("text", "content"):
-        if field in part:
-            return text_of(part[field])
-    kind = str(part.get("type", ""))
     return next((stand_in for word, stand_in in _STAND_INS.items() if word in kind), "")

@@ -18,13 +18,16 @@ Dial = Annotated[float, Field(ge=0, le=10)]
 class _Plugin(BaseModel):
     """`plugins: [{id: "auto-router", …}]`. A field that is not known is refused, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     id: Literal["auto-router"]
     enabled: bool = True
     cost_quality_tradeoff: Dial | None = None
     allowed_models: list[str] = []
     excluded_models: list[str] = []
+
+
+_NO_PLUGIN = _Plugin(id=PLUGIN)
 
 
 def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Preferences:
@@ -46,14 +49,14 @@ def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Pre
 
 def _plugin(plugins: Any) -> _Plugin:
     if plugins is None:
-        return _Plugin(id=PLUGIN)
+        return _NO_PLUGIN
     if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
         raise BadRequest("`plugins` must be a list of objects", param="plugins")
     ours = [plugin for plugin in plugins if plugin.get("id") == PLUGIN]
     if len(ours) > 1:
         raise BadRequest(f"`plugins` names {PLUGIN} twice", param="plugins")
     try:
-        return _Plugin.model_validate(ours[0]) if ours else _Plugin(id=PLUGIN)
+        return _Plugin.model_validate(ours[0]) if ours else _NO_PLUGIN
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

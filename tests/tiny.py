@@ -1,0 +1,71 @@
+"""Indexes that a person can compute: vectors of a few dimensions, and stores that fail on demand."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from index.segment import Segment, from_examples
+from index.snapshot import Snapshot, assemble
+from index.store import ObjectStore, Stored
+from index.types import Example, Floats, Manifest, SegmentRef, VoteParams
+
+DIMENSIONS = 8
+
+
+def unit(*numbers: float) -> Floats:
+    vector = np.array(numbers, np.float32)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def embed(prompts: Sequence[str]) -> Floats:
+    """float32 [n, DIMENSIONS]; the same text always the same unit vector, another text another one."""
+    return np.array([_hashed(prompt) for prompt in prompts], np.float32).reshape(-1, DIMENSIONS)
+
+
+def _hashed(text: str) -> Floats:
+    digest = hashlib.sha256(text.encode()).digest()
+    return unit(*(byte - 127.5 for byte in digest[:DIMENSIONS]))
+
+
+def hashed_segment(examples: Sequence[Example]) -> Segment:
+    return from_examples(examples, embed([example.prompt for example in examples]))
+
+
+def snapshot_of(examples: Sequence[Example], vectors: Floats, params: VoteParams | None = None) -> Snapshot:
+    """A version of one segment, which no store holds."""
+    refs = (SegmentRef("segment", len(examples)),)
+    manifest = Manifest(1, None, "", "", "", refs, params or VoteParams())
+    return assemble("version", manifest, [from_examples(examples, vectors)], vectors.shape[1])
+
+
+class Wrapped:
+    """A store as it is; what a test needs is put in its way by a subclass."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def get(self, key: str, unless: str | None = None) -> Stored | None:
+        return self.store.get(key, unless)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.store.put(key, data)
+
+    def swap(self, key: str, data: bytes, expected: str | None) -> str:
+        return self.store.swap(key, data, expected)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return self.store.keys(prefix)
+
+
+class Interrupted(Wrapped):
+    """Lets something happen just before the first swap, as another writer would."""
+
+    def __init__(self, store: ObjectStore, happening: Callable[[], object]) -> None:
+        super().__init__(store)
+        self._happenings = [happening]
+
+    def swap(self, key: str, data: bytes, expected: str | None) -> str:
+        while self._happenings:
+            self._happenings.pop()()
+        return super().swap(key, data, expected)
