@@ -9,9 +9,9 @@ from index.snapshot import Snapshot
 from index.types import Candidate, Floats, VoteParams
 from index.vote import predict, weigh
 
-WIDTHS = (10, 30, 100)
+WIDTHS = (10, 20, 50, 100)
 SHARPNESS = (5.0, 10.0, 20.0, 40.0)
-SHRINKAGE = (1.0, 3.0)
+SHRINKAGE = (0.1, 0.3, 1.0, 3.0)
 TUNING_EXAMPLES = 1000
 UNFAMILIAR_SHARE = 0.01
 """A prompt is unfamiliar when its nearest example is as far as that of the loneliest 1 % of the index's own."""
