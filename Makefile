@@ -25,6 +25,7 @@ lock:
 	$(RESOLVE) --group dev -U -o requirements-dev.lock
 	rm -f requirements.lock
 	$(RESOLVE) -c requirements-dev.lock -o requirements.lock
+	$(MAKE) lock-lambda
 
 clean:
 	rm -rf .venv build
@@ -42,3 +43,5 @@ clean:
 	.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	.venv/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ .venv/runtime
+
+include infra/build.mk

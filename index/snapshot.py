@@ -11,6 +11,9 @@ from index import segment as segments
 from index.segment import Segment
 from index.types import Floats, Manifest, Rows
 
+# Requests are searched side by side on threads of their own; FAISS's threads beside them only spin.
+faiss.omp_set_num_threads(1)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -1,34 +1,25 @@
 """The index as a repository: immutable versions, and HEAD, which moves only by compare-and-swap.
 
-HEAD.json          {"version": id}
-versions/ID.json   a manifest, named by the hash of its bytes
-segments/ID.npz    a segment, likewise
-
-A writer puts segments, then the manifest, then swaps HEAD: killed anywhere in between, it leaves objects that
-nothing points to, and HEAD at the old version.
+index/HEAD.json is {"version": id}; objects.py keeps what the id names. A writer puts segments, then the manifest,
+then swaps HEAD: killed anywhere in between, it leaves objects that nothing points to, and HEAD at the old version.
 """
 
-import hashlib
 import random
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from index import segment as segments
 from index.build import tune
-from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable, UnknownVersion
+from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable
+from index.objects import Objects, read_json
 from index.segment import Segment
 from index.snapshot import Snapshot, assemble
 from index.store import ObjectStore
 from index.types import Manifest, SegmentRef
 
-FORMAT = 1
 HEAD = "index/HEAD.json"
 EMPTY = ""
 """The version id before there is any version."""
@@ -68,7 +59,6 @@ Edit = Callable[[Snapshot], Change]
 """Applied to the current version; applied again to the newer one when another writer was first."""
 
 
-_MANIFEST = TypeAdapter(Manifest)
 _NOTHING = Manifest(0, None, "", "", "")
 """What the first version is made from."""
 
@@ -87,7 +77,7 @@ class Repository:
         self._store = store
         self._dimensions = dimensions
         self._clock = clock
-        self._segments = _Cache(4 * MOST_SEGMENTS)
+        self._objects = Objects(store)
 
     def poll_head(self, unless: str | None = None) -> tuple[str, str] | None:
         """The current version's id and HEAD's etag; None when HEAD still has the etag `unless`."""
@@ -96,18 +86,14 @@ class Repository:
             return EMPTY, ""
         if stored.etag == unless:
             return None
-        version = _json(stored.data, HEAD).get("version")
+        version = read_json(stored.data, HEAD).get("version")
         if not isinstance(version, str):
             raise Damaged(f"{HEAD} names no version")
         return version, stored.etag
 
     def manifest(self, version: str) -> Manifest:
-        stored = self._store.get(f"index/versions/{version}.json") if version.isalnum() else None
-        if stored is None:
-            raise UnknownVersion(version)
-        if _name(stored.data) != version:
-            raise Damaged(f"version {version} is not what its name says")
-        return _read_manifest(stored.data, version)
+        """Raises UnknownVersion."""
+        return self._objects.manifest(version)
 
     def load(self, version: str) -> Snapshot:
         """The whole version; EMPTY gives a snapshot without examples."""
@@ -128,7 +114,7 @@ class Repository:
         """A version whose every vector is new, whichever embedder made the old ones."""
 
         def successor(base: Snapshot) -> Manifest:
-            refs = (self._put_segment(rebuilt(base)),)
+            refs = (self._objects.put_segment(rebuilt(base)),)
             return self._manifest(base, refs, message, fingerprint)
 
         return self._advance(successor)
@@ -167,10 +153,8 @@ class Repository:
             manifest = successor(base)
             if manifest is None:
                 return base
-            data = _write_manifest(manifest)
-            id = _name(data)
+            id = self._objects.put_manifest(manifest)
             tried.add(id)
-            self._store.put(f"index/versions/{id}.json", data)
             try:
                 self._store.swap(HEAD, orjson.dumps({"version": id}), etag or None)
             except Conflict:
@@ -199,7 +183,7 @@ class Repository:
             return None
         refs = _drop(base, change.dropped)
         if change.added is not None and len(change.added):
-            refs = (*refs, self._put_segment(change.added))
+            refs = (*refs, self._objects.put_segment(change.added))
         return self._manifest(base, self._compacted(refs), message, base.manifest.fingerprint or fingerprint or "")
 
     def _manifest(self, base: Snapshot, refs: tuple[SegmentRef, ...], message: str, fingerprint: str) -> Manifest:
@@ -215,7 +199,9 @@ class Repository:
         )
 
     def _assemble(self, manifest: Manifest, version: str = EMPTY) -> Snapshot:
-        return assemble(version, manifest, [self._segment(ref.id) for ref in manifest.segments], self._dimensions)
+        return assemble(
+            version, manifest, [self._objects.segment(ref.id) for ref in manifest.segments], self._dimensions
+        )
 
     def _compacted(self, refs: tuple[SegmentRef, ...]) -> tuple[SegmentRef, ...]:
         if len(refs) <= MOST_SEGMENTS:
@@ -224,26 +210,7 @@ class Repository:
         if len(small) < 2:
             return refs
         merged = self._assemble(replace(_NOTHING, segments=tuple(small))).examples
-        return (*(ref for ref in refs if ref.rows >= SMALL_ROWS), self._put_segment(merged))
-
-    def _put_segment(self, segment: Segment) -> SegmentRef:
-        data = segments.to_bytes(segment)
-        id = _name(data)
-        if self._segments.get(id) is None:  # else it was put before a race that was lost
-            self._store.put(f"index/segments/{id}.npz", data)
-            self._segments.put(id, segment)
-        return SegmentRef(id, len(segment))
-
-    def _segment(self, id: str) -> Segment:
-        cached = self._segments.get(id)
-        if cached is not None:
-            return cached
-        stored = self._store.get(f"index/segments/{id}.npz")
-        if stored is None or _name(stored.data) != id:
-            raise Damaged(f"segment {id} is {'missing' if stored is None else 'not what its name says'}")
-        segment = segments.from_bytes(stored.data)
-        self._segments.put(id, segment)
-        return segment
+        return (*(ref for ref in refs if ref.rows >= SMALL_ROWS), self._objects.put_segment(merged))
 
 
 def _pause(losses: int) -> float:
@@ -275,50 +242,3 @@ def _drop(base: Snapshot, dropped: tuple[int, ...]) -> tuple[SegmentRef, ...]:
         gone[number].add(position)
     refs = (replace(ref, dropped=tuple(sorted(rows))) for ref, rows in zip(base.manifest.segments, gone, strict=True))
     return tuple(ref for ref in refs if len(ref.dropped) < ref.rows)
-
-
-def _name(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _write_manifest(manifest: Manifest) -> bytes:
-    return orjson.dumps({"format": FORMAT, **asdict(manifest)})
-
-
-def _read_manifest(data: bytes, version: str) -> Manifest:
-    fields = _json(data, f"version {version}")
-    if fields.pop("format", None) != FORMAT:
-        raise Damaged(f"version {version} is of a format that this nearvote cannot read")
-    try:
-        return _MANIFEST.validate_python(fields)
-    except ValidationError as error:
-        raise Damaged(f"version {version} is no manifest: {error}") from error
-
-
-def _json(data: bytes, what: str) -> dict[str, object]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Damaged(f"{what} is not JSON") from error
-    if not isinstance(value, dict):
-        raise Damaged(f"{what} is not a JSON object")
-    return value
-
-
-class _Cache:
-    """The last few segments by id; they never change."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._held: OrderedDict[str, Segment] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, id: str) -> Segment | None:
-        with self._lock:
-            return self._held.get(id)
-
-    def put(self, id: str, segment: Segment) -> None:
-        with self._lock:
-            self._held[id] = segment
-            if len(self._held) > self._size:
-                self._held.popitem(last=False)

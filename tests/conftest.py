@@ -6,4 +6,6 @@ pytest_plugins = [
     "tests.emulator",
     "tests.nearvote_server",
     "tests.admin_server",
+    "tests.infra.adapter",
+    "tests.infra.artifact",
 ]

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import itertools
 import multiprocessing
 import random
@@ -16,6 +17,7 @@ import pytest
 from index import versions
 from index.directory_store import DirectoryStore
 from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable, UnknownVersion
+from index.objects import Objects
 from index.s3_store import S3Store
 from index.segment import Segment
 from index.snapshot import Snapshot
@@ -336,10 +338,9 @@ def read(store: ObjectStore, key: str) -> bytes:
 def test_a_missing_segment_is_damaged(store: ObjectStore) -> None:
     snapshot = add(opened(store), "a")
     (segment,) = snapshot.manifest.segments
-    data = versions._write_manifest(replace(snapshot.manifest, segments=(replace(segment, id="0" * 16),)))
-    store.put(f"index/versions/{versions._name(data)}.json", data)
+    version = Objects(store).put_manifest(replace(snapshot.manifest, segments=(replace(segment, id="0" * 16),)))
     with pytest.raises(Damaged, match="segment 0000000000000000 is missing"):
-        opened(store).load(versions._name(data))
+        opened(store).load(version)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_a_missing_segment_is_damaged(store: ObjectStore) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_understood_is_damaged(store: ObjectStore, data: bytes, reason: str) -> None:
-    version = versions._name(data)
+    version = hashlib.sha256(data).hexdigest()[:16]
     store.put(f"index/versions/{version}.json", data)
     with pytest.raises(Damaged, match=f"version {version} is {reason}"):
         opened(store).manifest(version)

@@ -243,14 +243,13 @@ def test_search_shows_the_nearest_first(run: Run) -> None:
         "similarity  id     outcome      task   prompt",
         "1.0         proof  model: maxi  maths  Prove that the square root of two is irrational.",
     ]
-    found = printed(run("examples", "search", "Hello there!", "--json"))
-    assert [example["id"] for example in found][0:1] == ["greet"]
+    found = printed(run("examples", "search", "Hello there!", "--limit", "1", "--json"))
+    assert [example["id"] for example in found] == ["greet"]
 
 
-def test_an_example_is_shown_whole(run: Run, tmp_path: Path) -> None:
-    prompt = "long " * 100 + "\nend"
-    run("examples", "add", file_of(tmp_path, {"id": "long", "prompt": prompt, "scores": {"mini": 0.5, "nano": 0}}))
-    assert text(run("examples", "show", "long")) == f"long  mini 0.5, nano 0  \n\n{prompt}\n"
+@pytest.mark.usefixtures("first")
+def test_an_example_is_shown_for_people(run: Run) -> None:
+    assert text(run("examples", "show", "sql")) == f"sql  model: mini  code\n\n{SQL['prompt']}\n"
 
 
 @pytest.mark.usefixtures("first")
@@ -326,8 +325,8 @@ def test_an_unknown_version_is_told(run: Run) -> None:
 
 @pytest.mark.usefixtures("first")
 def test_the_index_is_rebuilt(run: Run) -> None:
-    assert printed(run("index", "rebuild", "--json"))["message"] == "rebuild with another embedder"
-    assert text(run("index", "rebuild")).startswith("version 3 (")
+    assert text(run("index", "rebuild")).startswith("version 2 (")
+    assert printed(run("index", "status", "--json"))["message"] == "rebuild with another embedder"
 
 
 def test_a_refusal_is_json_on_request(run: Run) -> None:
