@@ -16,7 +16,7 @@ check: .venv/dev
 	.venv/bin/mypy
 
 bench: .venv/dev
-	.venv/bin/python -m tests.bench
+	.venv/bin/python -m tests.bench all
 
 # uv resolves for every platform and Python, and is needed for this target alone; pip installs.
 RESOLVE = uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \

@@ -20,7 +20,7 @@ DialOption = Annotated[float | None, typer.Option(min=0, max=10, help="0 = most 
 DefaultModel = Annotated[str | None, typer.Option(help='What answers when there is no vote; "" takes it away.')]
 Allow = Annotated[list[str] | None, typer.Option(help="Glob of models `auto` may choose; repeat for more.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Glob of models `auto` may not choose; repeat for more.")]
-ExpiresAt = Annotated[int | None, typer.Option(help="Seconds since the epoch.")]
+ExpiresAt = Annotated[int | None, typer.Option(help="Seconds since the epoch; 0 takes it away.")]
 
 
 @app.command()
@@ -105,5 +105,8 @@ def _options(
         "exclude": None if exclude is None else [glob for glob in exclude if glob],
         "expires_at": expires_at,
     }
-    options = {name: value for name, value in given.items() if value is not None}
-    return options | ({"default_model": None} if default_model == "" else {})
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    taken_away = {
+        name: None for name, value in (("default_model", default_model), ("expires_at", expires_at)) if value in ("", 0)
+    }
+    return options | taken_away

@@ -13,7 +13,7 @@ from handler.asgi import json_response, read_body, read_object
 from handler.control.embedding import LazyEmbedder, Progress
 from handler.control.guard import Guard
 from handler.control.progress import answer_with_progress
-from handler.control.query import flag, number
+from handler.control.query import flag, number, only
 from handler.control.versions import describe
 from handler.errors import BadRequest, Conflicting
 from handler.fleet import BadFleet
@@ -52,6 +52,7 @@ class ExampleRoutes:
     async def upload(self, request: Request) -> Response:
         """The body is the file: JSONL or CSV, gzipped or not. ?name= &skip_bad= &replace= &message="""
         await self._guard(request)
+        only(request, "name", "skip_bad", "replace", "message")
         name = request.query_params.get("name", "")
         message = request.query_params.get("message", "") or f"add {name or 'examples'}"
         skip_bad, replace = flag(request, "skip_bad"), flag(request, "replace")
@@ -77,6 +78,7 @@ class ExampleRoutes:
     async def index(self, request: Request) -> Response:
         """?limit= &after=ID (the last one seen) &task= &text= (a part of the prompt, in any case)"""
         await self._guard(request)
+        only(request, "limit", "after", "task", "text")
         most = number(request, "limit", 50, 1, MOST_SHOWN)
         after, task = request.query_params.get("after"), request.query_params.get("task")
         text = request.query_params.get("text", "").casefold()
@@ -100,6 +102,7 @@ class ExampleRoutes:
     async def search(self, request: Request) -> Response:
         """?q=TEXT &limit=: the nearest examples, as the vote finds them."""
         await self._guard(request)
+        only(request, "q", "limit")
         text = request.query_params.get("q", "")
         if not text.strip():
             raise BadRequest("q must be the text to search for", param="q")

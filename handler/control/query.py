@@ -7,6 +7,14 @@ from handler.errors import BadRequest
 MOST_DIGITS = 9
 
 
+def only(request: Request, *names: str) -> None:
+    """Raises BadRequest for a parameter that is none of these."""
+    unknown = [name for name in request.query_params if name not in names]
+    if unknown:
+        known = f"there are {', '.join(names)}" if names else "there are none here"
+        raise BadRequest(f"unknown query parameter {unknown[0]!r}; {known}", param=unknown[0])
+
+
 def number(request: Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isdecimal() or len(text) > MOST_DIGITS or not least <= int(text) <= most:

@@ -11,7 +11,7 @@ from handler.asgi import json_response
 from handler.control.embedding import LazyEmbedder, Progress
 from handler.control.guard import Guard
 from handler.control.progress import answer_with_progress
-from handler.control.query import number
+from handler.control.query import number, only
 from index import edits, versions
 from index.snapshot import Snapshot
 from index.types import Manifest
@@ -42,6 +42,7 @@ class VersionRoutes:
 
     async def history(self, request: Request) -> Response:
         await self._guard(request)
+        only(request, "limit")
         most = number(request, "limit", 20, 1, MOST_VERSIONS)
         found = await asyncio.to_thread(lambda: list(self._repository.history(most)))
         return json_response({"data": [_manifest(id, manifest) for id, manifest in found]})

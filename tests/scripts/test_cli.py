@@ -145,11 +145,13 @@ def test_a_change_leaves_what_is_not_given(run: Run) -> None:
 
 
 def test_an_empty_option_takes_away_what_was_there(run: Run) -> None:
-    options = ("--allow", "m*", "--exclude", "maxi", "--default-model", "mini")
+    options = ("--allow", "m*", "--exclude", "maxi", "--default-model", "mini", "--expires-at", "4000000000")
     record = printed(run("keys", "create", "--name", "e", *options, "--json"))
     del record["key"]
     cleared = run("keys", "change", record["id"], "--allow", "", "--exclude", "", "--default-model", "", "--json")
     assert printed(cleared) == record | {"allow": [], "exclude": [], "default_model": None}
+    endless = run("keys", "change", record["id"], "--expires-at", "0", "--json")
+    assert printed(endless) == printed(cleared) | {"expires_at": None}
 
 
 def test_a_key_is_revoked(run: Run) -> None:
