@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ class SqliteTable:
             self._connection = _connect(path)
         except (OSError, sqlite3.Error) as error:
             raise TableUnavailable(f"{path}: {error}") from error
+        weakref.finalize(self, self._connection.close)  # a command ends without closing its table
 
     def get(self, kind: str, id: str) -> Record | None:
         with self._connected() as connection:

@@ -71,11 +71,14 @@ class Embedder:
         text = text.strip()
         if len(text) <= 2 * _SCAN:
             text = _plain(text)
-        if len(text) > 2 * _SIDE:
-            return f"{self._head(_plain(text[:_SCAN])[:_SIDE])} {self._tail(_plain(text[-_SCAN:])[-_SIDE:])}"
+        if len(text) > 2 * _SIDE + 1:  # the blank between them, so that what was cut is not cut again
+            return self._ends(_plain(text[:_SCAN])[:_SIDE], _plain(text[-_SCAN:])[-_SIDE:])
         if len(self._encode(text)) > HEAD_TOKENS + TAIL_TOKENS:
-            return f"{self._head(text)} {self._tail(text)}"
+            return self._ends(text, text)
         return text
+
+    def _ends(self, first: str, last: str) -> str:
+        return f"{self._head(first).strip()} {self._tail(last).strip()}"
 
     # A word that is cut may become more tokens than it was, and one character may be several: so, until it fits.
     def _head(self, text: str) -> str:

@@ -43,6 +43,7 @@ def _stamp(decision: Decision, key: KeyRecord) -> dict[str, Any]:
         "cause": decision.cause.value,
         "confidence": decision.confidence,
         "expected_cost": decision.cost,
+        "dearest_cost": max((one.cost for one in decision.ranking), default=None),
         "index_version": decision.index_version or None,
         "fleet_version": decision.fleet_version,
     }

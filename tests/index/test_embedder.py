@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -192,6 +192,7 @@ def test_odd_input_has_a_vector_too(embedder: Embedder, tokenizer: Tokenizer, te
     st.sampled_from([1, 1, 1, 7, 60, 900]),
     st.sampled_from(["", " ", "\n\n    "]),
 )
+@example("00000000000000ꀀ", 60, " ")  # unknown words are one token each, however long
 def test_any_text_is_cut_to_at_most_64_tokens_and_keeps_something(
     embedder: Embedder, tokenizer: Tokenizer, text: str, times: int, between: str
 ) -> None:
