@@ -28,7 +28,7 @@ lock:
 	$(MAKE) lock-lambda
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv .venv-infra .aws-sam build
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "nearvote needs Python 3.11 or newer; none was found"; exit 1; }
@@ -45,3 +45,4 @@ clean:
 	@touch $@ .venv/runtime
 
 include infra/build.mk
+include infra/checks.mk

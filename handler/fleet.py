@@ -1,7 +1,6 @@
 """The fleet file: the models that can be chosen, their prices, and where they are served."""
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class Price(_Strict):
 
 
 class Deployment(_Strict):
-    """One place that serves a model. `${NAME}` in a value is read from the environment when it is called."""
+    """One place that serves a model. `${NAME}` in a value is read from the credentials when it is called."""
 
     base_url: str
     api_key: str = ""
@@ -103,6 +102,12 @@ class Fleet(_Strict):
         )
 
     @cached_property
+    def references(self) -> tuple[str, ...]:
+        """What the deployments read from the credentials."""
+        texts = [text for model in self.models for one in model.deployments for text in (one.base_url, one.api_key)]
+        return tuple(dict.fromkeys(name for text in texts for name in _REFERENCE.findall(text)))
+
+    @cached_property
     def dearest_first(self) -> tuple[str, ...]:
         return tuple(one.name for one in sorted(self.candidates, key=lambda one: -one.cost))
 
@@ -126,13 +131,13 @@ def parse(data: bytes) -> FleetFile:
     return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16])
 
 
-def expand(value: str, environ: Mapping[str, str] = os.environ) -> str:
-    """`${NAME}` replaced from the environment. Raises BadFleet for a name that is not set there."""
+def expand(value: str, credentials: Mapping[str, str]) -> str:
+    """`${NAME}` replaced by what the credentials have for it. Raises BadFleet for a name that they lack."""
 
     def read(match: re.Match[str]) -> str:
-        found = environ.get(match[1])
+        found = credentials.get(match[1])
         if not found:
-            raise BadFleet(f"{KEY} refers to ${{{match[1]}}}, which is not set in the environment")
+            raise BadFleet(f"{KEY} refers to ${{{match[1]}}}, which is not set in the environment or in the secret")
         return found
 
     return _REFERENCE.sub(read, value)

@@ -1,10 +1,12 @@
 """Settings → the real clients and stores. Only entry points call it; everything else is handed what it needs."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from handler.keys import KeyStore
+from handler.secrets import Secret, open_secret
 from handler.settings import Settings
 from handler.table import open_table
 from index.store import ObjectStore, open_store
@@ -17,12 +19,16 @@ class Services:
     store: ObjectStore
     repository: Repository
     keys: KeyStore
+    credentials: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    """What `${NAME}` in the fleet file stands for; a look never blocks."""
 
 
 def open_services(settings: Settings) -> Services:
+    """Raises SecretUnavailable, TableError, StoreUnavailable, or ValueError for an impossible URL."""
+    secret = open_secret(settings.secret) if settings.secret else None
     store = open_store(settings.store_url)
-    keys = KeyStore(open_table(settings.table_url), _pepper(settings))
-    return Services(settings, store, Repository(store), keys)
+    keys = KeyStore(open_table(settings.table_url), _pepper(settings, secret))
+    return Services(settings, store, Repository(store), keys, os.environ if secret is None else secret)
 
 
 def cores(settings: Settings) -> int:
@@ -31,6 +37,9 @@ def cores(settings: Settings) -> int:
     return settings.embed_workers or usable or 1
 
 
-def _pepper(settings: Settings) -> bytes:
-    """Raises FileNotFoundError where neither the settings nor the local state has one."""
+def _pepper(settings: Settings, secret: Secret | None) -> bytes:
+    """Raises SecretUnavailable where the secret has none, FileNotFoundError where there is no secret and neither
+    the settings nor the local state has one."""
+    if secret is not None:
+        return secret.pepper
     return settings.pepper.encode() or (Path(settings.home) / "pepper").read_bytes()

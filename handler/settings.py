@@ -22,6 +22,9 @@ class Settings:
     """The embedding model's files; default: fetched into the user's cache."""
     pepper: str = field(default="", repr=False)
     """What keys are hashed with; default: the file `pepper` in home."""
+    secret: str = ""
+    """ARN or name of a secret in AWS Secrets Manager: a JSON object with `pepper` and providers' keys, which go
+    before those of the environment."""
     url: str = ""
     """A server whose control plane the operator's commands speak to; default: the local state itself."""
     admin_key: str = field(default="", repr=False)

@@ -41,6 +41,13 @@ class DirectoryStore:
             _replace(path, data)
         return _etag(data)
 
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _translated("delete", path):
+            if path.is_file():
+                with _locked(path.parent):
+                    path.unlink(missing_ok=True)
+
     def keys(self, prefix: str) -> Iterator[str]:
         folder = self._root / check_prefix(prefix).rpartition("/")[0]
         with _translated("list", folder):

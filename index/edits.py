@@ -73,6 +73,19 @@ def add(
     return Report(snapshot, len(taken.examples) - len(dropped), len(dropped), taken.faults)
 
 
+def holds(base: Snapshot, upload: Upload, candidates: Sequence[Candidate]) -> bool:
+    """Whether every example of an upload is in the index already, just as the upload has it."""
+    try:
+        examples = _take(base, replace(upload, replace=True), candidates).examples
+    except BadUpload:
+        return False
+    if not all(example.id in base.rows for example in examples):
+        return False
+    rows = [base.rows[example.id] for example in examples]
+    stored = segments.from_examples(examples, base.examples.vectors[rows])  # which rounds scores as the index does
+    return all(stored.example(place) == base.examples.example(row) for place, row in enumerate(rows))
+
+
 def relabel(
     repository: Repository, id: str, outcome: Mapping[str, object], candidates: Sequence[Candidate]
 ) -> Snapshot:

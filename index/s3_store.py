@@ -67,6 +67,10 @@ class S3Store:
                     raise Conflict(f"another writer changed {key} first") from error
                 raise
 
+    def delete(self, key: str) -> None:
+        with self._translated("delete", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
     def keys(self, prefix: str) -> Iterator[str]:
         start = self._base + check_prefix(prefix)
         with self._translated("list", prefix):

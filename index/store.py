@@ -31,6 +31,10 @@ class ObjectStore(Protocol):
         Returns the new etag; raises Conflict when another writer was first."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Remove the object; one that does not exist is no fault."""
+        ...
+
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys that start with `prefix`, in order."""
         ...

@@ -17,6 +17,7 @@ from handler.control.app import control_routes
 from handler.control.embedding import LazyEmbedder
 from handler.control.guard import operator
 from handler.control.progress import NDJSON
+from handler.secrets import SecretUnavailable
 from handler.services import cores, open_services
 from handler.settings import Settings, from_environment
 from handler.table import TableError
@@ -25,6 +26,7 @@ from scripts import model_files
 from scripts.in_process import InProcess
 from scripts.local_state import ensure_home
 from scripts.output import say, to_json
+from scripts.stack import StackError, find_stack
 
 Url = Annotated[
     str, typer.Option("--url", envvar="NEARVOTE_URL", help="A server to speak to; default: the local state.")
@@ -36,10 +38,10 @@ TIMEOUT = httpx.Timeout(3600.0, connect=10.0)
 class Admin:
     """A client of the control plane. A refusal is printed and ends the command with exit code 1."""
 
-    def __init__(self, url: str = "", admin_key: str = "", as_json: bool = False) -> None:
-        self._url = url
+    def __init__(self, url: str = "", admin_key: str = "", as_json: bool = False, stack: str = "") -> None:
         self._admin_key = admin_key.strip()
         self._as_json = as_json
+        self._url = self._url_of(stack) if stack else url
 
     def get(self, path: str, **query: Any) -> Any:
         return self._ask("GET", path, query)
@@ -56,6 +58,12 @@ class Admin:
     def send_long(self, path: str, content: bytes, unit: str, **query: Any) -> Any:
         """A POST whose work takes a while: a progress bar runs until its result is there."""
         return self._run(self._follow(path, content, unit, _given(query)))
+
+    def _url_of(self, stack: str) -> str:
+        try:
+            return find_stack(stack).url
+        except StackError as error:
+            raise self._failed(str(error)) from error
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None = None, content: bytes | None = None) -> Any:
         return self._run(self._call(method, path, _given(query or {}), content))
@@ -120,7 +128,7 @@ class Admin:
             return httpx.AsyncClient(base_url=self._url, headers=headers, timeout=TIMEOUT)
         try:
             app = _local_app(from_environment())
-        except (ValueError, OSError, TableError, NearvoteIndexError) as error:
+        except (ValueError, OSError, SecretUnavailable, TableError, NearvoteIndexError) as error:
             raise self._failed(f"the local state cannot be used: {error}") from error
         return httpx.AsyncClient(base_url="http://local", transport=InProcess(app), timeout=TIMEOUT)
 

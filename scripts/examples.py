@@ -9,6 +9,7 @@ import typer
 
 from scripts.admin import Admin, AdminKey, Url
 from scripts.output import AsJson, say, show, table
+from scripts.stack import StackName
 
 app = typer.Typer(help="Labelled examples: what the vote is made of.", no_args_is_help=True)
 
@@ -26,12 +27,13 @@ def add(
     replace: Annotated[bool, typer.Option(help="Lines with an id of the index replace that example.")] = False,
     message: Annotated[str, typer.Option("--message", "-m", help="For the history.")] = "",
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Upload labelled examples as one new version; a running server routes by it within 5 s."""
     options = {"name": file.name, "skip_bad": skip_bad, "replace": replace, "message": message}
-    report = Admin(url, admin_key, as_json).send_long(PATH, file.read_bytes(), "examples", **options)
+    report = Admin(url, admin_key, as_json, stack).send_long(PATH, file.read_bytes(), "examples", **options)
     show(report, as_json, _told(report))
     if not as_json:
         for fault in report["skipped"]:
@@ -45,11 +47,12 @@ def list_examples(
     task: Annotated[str, typer.Option(help="Only of this task.")] = "",
     text: Annotated[str, typer.Option(help="Only with this in the prompt.")] = "",
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """List examples, oldest first."""
-    found = Admin(url, admin_key, as_json).get(PATH, limit=limit, after=after, task=task, text=text)
+    found = Admin(url, admin_key, as_json, stack).get(PATH, limit=limit, after=after, task=task, text=text)
     more = "\n… more: --after " + found["data"][-1]["id"] if found["more"] else ""
     show(found, as_json, table([_row(example) for example in found["data"]], COLUMNS) + more)
 
@@ -59,18 +62,21 @@ def search(
     text: Annotated[str, typer.Argument(help="A prompt.")],
     limit: Limit = 10,
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """The nearest examples, as the vote finds them."""
-    found = Admin(url, admin_key, as_json).get(f"{PATH}/search", q=text, limit=limit)["data"]
+    found = Admin(url, admin_key, as_json, stack).get(f"{PATH}/search", q=text, limit=limit)["data"]
     show(found, as_json, table([_row(example) for example in found], ("similarity", *COLUMNS)))
 
 
 @app.command("show")
-def show_example(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+def show_example(
+    id: Id, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False
+) -> None:
     """One example, whole."""
-    example = Admin(url, admin_key, as_json).get(f"{PATH}/{quote(id, safe='')}")
+    example = Admin(url, admin_key, as_json, stack).get(f"{PATH}/{quote(id, safe='')}")
     show(example, as_json, f"{example['id']}  {_outcome(example)}  {example['task']}\n\n{example['prompt']}")
 
 
@@ -81,6 +87,7 @@ def relabel(
     only: Annotated[str, typer.Option(help="The model this intent belongs to.")] = "",
     scores: Annotated[str, typer.Option(help='JSON: {"model": 0..1, …}')] = "",
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +95,7 @@ def relabel(
     outcome: dict[str, Any] = {name: value for name, value in (("model", model), ("only", only)) if value}
     if scores:
         outcome["scores"] = _object(scores)
-    version = Admin(url, admin_key, as_json).patch(f"{PATH}/{quote(id, safe='')}", outcome)
+    version = Admin(url, admin_key, as_json, stack).patch(f"{PATH}/{quote(id, safe='')}", outcome)
     show(version, as_json, _version(version))
 
 
@@ -96,11 +103,12 @@ def relabel(
 def delete(
     ids: Annotated[list[str], typer.Argument(help="Ids; all go in one version, or none.")],
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Delete examples by id."""
-    version = Admin(url, admin_key, as_json).post(f"{PATH}/delete", {"ids": ids})
+    version = Admin(url, admin_key, as_json, stack).post(f"{PATH}/delete", {"ids": ids})
     show(version, as_json, _version(version))
 
 

@@ -8,6 +8,7 @@ import typer
 from handler.keys import Routing
 from scripts.admin import Admin, AdminKey, Url
 from scripts.output import AsJson, show, table
+from scripts.stack import StackName
 
 app = typer.Typer(help="API keys: create, list, change, revoke.", no_args_is_help=True)
 
@@ -34,26 +35,27 @@ def create(
     exclude: Exclude = None,
     expires_at: ExpiresAt = None,
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key. It is shown this once: only a keyed hash of it is stored."""
     options = _options(routing, dial, default_model, allow, exclude, expires_at)
-    record = Admin(url, admin_key, as_json).post(PATH, {"name": name, "admin": admin, **options})
+    record = Admin(url, admin_key, as_json, stack).post(PATH, {"name": name, "admin": admin, **options})
     show(record, as_json, record["key"])
 
 
 @app.command("list")
-def list_keys(url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+def list_keys(url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
-    records = Admin(url, admin_key, as_json).get(PATH)["data"]
+    records = Admin(url, admin_key, as_json, stack).get(PATH)["data"]
     show(records, as_json, table(records, COLUMNS))
 
 
 @app.command("show")
-def show_key(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+def show_key(id: Id, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
     """Show one key's record."""
-    record = Admin(url, admin_key, as_json).get(_path(id))
+    record = Admin(url, admin_key, as_json, stack).get(_path(id))
     show(record, as_json, table([record], COLUMNS))
 
 
@@ -68,19 +70,20 @@ def change(
     exclude: Exclude = None,
     expires_at: ExpiresAt = None,
     url: Url = "",
+    stack: StackName = "",
     admin_key: AdminKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Change what is given and leave the rest; live in every running process within 5 s."""
     options = _options(routing, dial, default_model, allow, exclude, expires_at)
-    record = Admin(url, admin_key, as_json).patch(_path(id), options | ({"name": name} if name else {}))
+    record = Admin(url, admin_key, as_json, stack).patch(_path(id), options | ({"name": name} if name else {}))
     show(record, as_json, table([record], COLUMNS))
 
 
 @app.command()
-def revoke(id: Id, url: Url = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+def revoke(id: Id, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
     """Make a key stop working, for good."""
-    record = Admin(url, admin_key, as_json).delete(_path(id))
+    record = Admin(url, admin_key, as_json, stack).delete(_path(id))
     show(record, as_json, table([record], COLUMNS))
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import examples, keys, model, run, versions
+from scripts import bootstrap, examples, keys, model, run, versions
 
 app = typer.Typer(
     help="nearvote: the nearest labelled examples vote for the model.",
@@ -15,6 +15,7 @@ app.add_typer(examples.app, name="examples")
 app.add_typer(versions.app, name="index")
 app.add_typer(model.app, name="model")
 app.command("run")(run.run)
+app.command("bootstrap")(bootstrap.bootstrap)
 
 
 def main() -> None:

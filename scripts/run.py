@@ -6,13 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
-from tqdm import tqdm
 
 from handler import fleet as fleets
 from handler.asgi import EXCEPTION_HANDLERS
@@ -23,12 +22,13 @@ from handler.data.app import DataPlane
 from handler.data.build import build
 from handler.fleet import BadFleet
 from handler.logs import log_to_stderr
+from handler.secrets import SecretUnavailable
 from handler.services import Services, cores, open_services
 from handler.settings import Settings, from_environment
 from handler.table import TableError
 from index.errors import NearvoteIndexError
-from index.types import Floats
 from scripts import model_files
+from scripts.embedding import embed_with_bar
 from scripts.local_state import ensure_fleet, ensure_home, ensure_index, ensure_key
 from scripts.output import say
 
@@ -57,7 +57,7 @@ def run() -> None:
 def _faults_told() -> Iterator[None]:
     try:
         yield
-    except (ValueError, OSError, TableError, NearvoteIndexError, BadFleet) as error:
+    except (ValueError, OSError, SecretUnavailable, TableError, NearvoteIndexError, BadFleet) as error:
         raise SystemExit(f"cannot start: {error}") from error
 
 
@@ -75,7 +75,7 @@ def _prepare(settings: Settings) -> tuple[Services, LazyEmbedder]:
     services = open_services(settings)
     ensure_fleet(services.store, os.environ)
     embedder = LazyEmbedder(lambda: Path(settings.model_dir), cores(settings))
-    ensure_index(services, lambda prompts: _with_bar(embedder, prompts), embedder.fingerprint, say)
+    ensure_index(services, lambda prompts: embed_with_bar(embedder, prompts), embedder.fingerprint, say)
     return services, embedder
 
 
@@ -124,15 +124,6 @@ def _simulated_provider(services: Services) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-
-
-def _with_bar(embedder: LazyEmbedder, prompts: Sequence[str]) -> Floats:
-    with tqdm(total=len(prompts), unit="examples", leave=False) as bar:
-
-        def progress(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
-        return embedder.embed_many(prompts, progress)
 
 
 def welcome(url: str, key: str | None) -> str:

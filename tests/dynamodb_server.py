@@ -1,4 +1,5 @@
-"""pytest plugin: a DynamoDB-compatible server in a process of its own, and the tables that tests run over."""
+"""pytest plugin: a DynamoDB-compatible server in a process of its own, and the tables that tests run over. It also
+stands for Secrets Manager, CloudFormation and, where a stack makes its bucket, S3."""
 
 import os
 import socket
@@ -59,7 +60,7 @@ def dynamodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         **os.environ,
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
-        "SERVICES": "dynamodb",
+        "SERVICES": "dynamodb,secretsmanager,s3,cloudformation",
         "LOG_LEVEL": "ERROR",
         "TMPDIR": str(tmp_path_factory.mktemp("dynamodb")),
     }
@@ -111,6 +112,16 @@ def create_dynamo_table(client: "DynamoDBClient", name: str) -> None:
         ],
         BillingMode="PAY_PER_REQUEST",
     )
+
+
+@pytest.fixture
+def aws_environment(dynamodb_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server's URL, which is all of AWS to the clients that this process makes."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", dynamodb_server)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return dynamodb_server
 
 
 @pytest.fixture

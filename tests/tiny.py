@@ -54,6 +54,9 @@ class Wrapped:
     def swap(self, key: str, data: bytes, expected: str | None) -> str:
         return self.store.swap(key, data, expected)
 
+    def delete(self, key: str) -> None:
+        self.store.delete(key)
+
     def keys(self, prefix: str) -> Iterator[str]:
         return self.store.keys(prefix)
 

@@ -33,7 +33,7 @@ def build(services: Services, embedder: Embedder | None, patience: float = 0.0) 
             patience,
         ),
         Decider(embedder, cores(settings), settings.waiting_decisions),
-        Forwarder(settings.connect_seconds, settings.upstream_seconds),
+        Forwarder(settings.connect_seconds, settings.upstream_seconds, services.credentials),
         settings.body_bytes,
     )
 

@@ -1,6 +1,7 @@
 """Decision → the upstream's answer, over one client for the process's life."""
 
 import random
+from collections.abc import Mapping
 from functools import lru_cache
 
 import aiohttp
@@ -24,11 +25,13 @@ FAULTS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
 class Forwarder:
     """Raw bytes out, raw bytes back: nothing is decoded that need not be."""
 
-    def __init__(self, connect_seconds: float, upstream_seconds: float) -> None:
+    def __init__(self, connect_seconds: float, upstream_seconds: float, credentials: Mapping[str, str]) -> None:
+        """`credentials`: what `${NAME}` in the fleet file stands for; a look must not block."""
         # httpx's own transport collapses when many callers wait at once; aiohttp's holds. It is called without
         # httpx's client, whose cookies, redirects and merging of URLs a gateway does not want to pay for.
         self._transport = AiohttpTransport(client=_session)
         self._timeout = httpx.Timeout(upstream_seconds, connect=connect_seconds).as_dict()
+        self._credentials = credentials
 
     async def send(self, model: Model, ask: Ask) -> httpx.Response:
         """The upstream's answer with its head read and its body still to come; the caller closes it.
@@ -46,7 +49,7 @@ class Forwarder:
 
     def _request(self, model: Model, deployment: Deployment, ask: Ask) -> httpx.Request:
         try:
-            url, key = expand(deployment.base_url), expand(deployment.api_key)
+            url, key = [expand(text, self._credentials) for text in (deployment.base_url, deployment.api_key)]
         except BadFleet as error:
             raise Unavailable(f"{model.name} cannot be called: {error}", code="deployment_not_configured") from error
         if not (key.isascii() and key.isprintable()):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.output import show
-from tests.bench import decision, first_run, gateway, machine, update
+from tests.bench import cold_start, decision, first_run, gateway, machine, update
 from tests.bench.report import Report, as_json, as_text
 
-ALL = ("decision", "gateway", "update", "first-run")
+ALL = ("decision", "gateway", "update", "first-run", "cold-start")
 USUAL = ALL[:3]
-"""first-run downloads every package anew, so it has to be asked for."""
+"""The others have to be asked for: first-run downloads every package anew, cold-start builds what Lambda gets."""
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def _measures(options: argparse.Namespace) -> dict[str, Callable[[], Report[Any]
         "gateway": lambda: gateway.measure(options.seconds),
         "update": lambda: update.measure(options.repetitions),
         "first-run": lambda: first_run.measure(options.cold_model),
+        "cold-start": lambda: cold_start.measure(options.starts),
     }
 
 
@@ -45,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=200, help="decision: counted calls for each prompt length")
     parser.add_argument("--seconds", type=float, default=5.0, help="gateway: for each target at each level")
     parser.add_argument("--repetitions", type=int, default=5, help="update: for each size of upload")
+    parser.add_argument("--starts", type=int, default=5, help="cold-start: with each state of the page cache")
     parser.add_argument("--cold-model", action="store_true", help="first-run: fetch the embedding model too")
     return parser.parse_args()
 

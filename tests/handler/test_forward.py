@@ -231,7 +231,7 @@ def test_an_upstream_that_cannot_be_reached_is_a_502(http: httpx.Client, model: 
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("nowhere", "fleet.yaml refers to ${NO_SUCH_VARIABLE}, which is not set in the environment"),
+        ("nowhere", "fleet.yaml refers to ${NO_SUCH_VARIABLE}, which is not set in the environment or in the secret"),
         ("bad-key", "its API key has characters that a header cannot carry"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from index import versions
 from index.directory_store import DirectoryStore
-from index.edits import Embed, Report, Upload, add, rebuild, relabel, remove
+from index.edits import Embed, Report, Upload, add, holds, rebuild, relabel, remove
 from index.errors import BadUpload, EmbedderMismatch, UnknownExample
 from index.snapshot import Snapshot
 from index.types import Candidate, Example, Fault, Floats, Label, LabelKind
@@ -153,6 +153,29 @@ def test_vectors_of_another_embedder_are_refused_before_any_is_made(repository: 
     with pytest.raises(EmbedderMismatch, match="rebuild"):
         add(repository, upload(line("b")), FLEET, refuse_to_embed, "another", "add")
     assert list(contents(repository.current())) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "held"),
+    [
+        ([line("a"), line("b")], True),
+        ([line("b"), {"id": "c", "prompt": "c", "scores": {"mini": 1 / 3}}], True),
+        ([], True),
+        ([line("a"), line("new")], False),
+        ([line("a", "another prompt")], False),
+        ([line("a", model="maxi")], False),
+        ([line("a") | {"task": "t"}], False),
+        ([line("a"), line("a")], False),
+        ([line("a"), "not JSON"], False),
+    ],
+)
+def test_an_upload_is_held_when_every_example_is_there_as_it_has_it(
+    repository: Repository, rows: list[object], held: bool
+) -> None:
+    assert holds(repository.current(), upload(), FLEET)
+    assert not holds(repository.current(), upload(line("a")), FLEET)
+    added(repository, line("a"), line("b"), {"id": "c", "prompt": "c", "scores": {"mini": 1 / 3}})
+    assert holds(repository.current(), upload(*rows), FLEET) is held
 
 
 def test_relabelling_changes_outcomes_and_keeps_wording_task_and_vector(repository: Repository) -> None:

@@ -147,6 +147,33 @@ def test_a_swap_of_an_object_that_is_gone_conflicts(store: ObjectStore) -> None:
     assert store.get("other.json") is None
 
 
+def test_what_is_deleted_is_missing_and_can_be_written_again(store: ObjectStore) -> None:
+    store.put("a/b", b"1")
+    store.put("a/c", b"2")
+    store.delete("a/b")
+    assert store.get("a/b") is None
+    assert list(store.keys("")) == ["a/c"]
+    store.swap("a/b", b"3", None)
+    assert got(store, "a/b").data == b"3"
+
+
+def test_a_delete_of_what_is_missing_changes_nothing(store: ObjectStore) -> None:
+    store.put("a/b", b"1")
+    for key in ("none", "a", "a/c", "a/b/c", "no/such/folder"):
+        store.delete(key)
+    store.delete("a/b")
+    store.delete("a/b")
+    assert list(store.keys("")) == []
+
+
+def test_a_swap_of_what_was_deleted_meanwhile_conflicts(store: ObjectStore) -> None:
+    etag = store.swap("HEAD.json", b"one", None)
+    store.delete("HEAD.json")
+    with pytest.raises(Conflict):
+        store.swap("HEAD.json", b"two", etag)
+    assert store.get("HEAD.json") is None
+
+
 def test_keys_are_listed_by_prefix_in_order(store: ObjectStore) -> None:
     for key in ["b/2", "a/b/c", "b/10", "a.b", "a/é", "b2", "a/b.c"]:
         store.put(key, b"1")
@@ -166,6 +193,8 @@ def test_a_key_that_could_lead_elsewhere_is_refused(store: ObjectStore, key: str
         store.put(key, b"1")
     with pytest.raises(ValueError, match="not a key"):
         store.swap(key, b"1", None)
+    with pytest.raises(ValueError, match="not a key"):
+        store.delete(key)
 
 
 @pytest.mark.parametrize("prefix", ["/", "../", "a/../", ".", "a//"])
@@ -304,6 +333,8 @@ def test_a_missing_bucket_is_unavailable(s3_server: S3Server) -> None:
         store = S3Store(client, "no-such-bucket")
         with pytest.raises(StoreUnavailable, match=r"cannot read 'a' in bucket no-such-bucket: NoSuchBucket \(404\)"):
             store.get("a")
+        with pytest.raises(StoreUnavailable, match=r"cannot delete 'a' in bucket no-such-bucket: NoSuchBucket \(404\)"):
+            store.delete("a")
         with pytest.raises(StoreUnavailable, match="cannot list"):
             store.keys("")
 
