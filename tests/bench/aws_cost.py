@@ -1,6 +1,6 @@
 """What AWS charges for routing, by its list prices: nothing is measured here. `python -m tests.bench.aws_cost`"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from handler.settings import Settings
@@ -52,7 +52,7 @@ class Load:
     architecture: str = "x86_64"
     api_request: float = REST_REQUEST
     answer_bytes: int = STREAMED_BYTES
-    poll_seconds: float = Settings.poll_seconds
+    poll_seconds: float = Settings().poll_seconds
     logged_bytes: int = LOGGED_BYTES
 
 
@@ -69,7 +69,7 @@ class Bill:
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, field.name) for field in fields(self))
+        return self.function + self.api + self.transfer + self.index + self.keys + self.logs
 
 
 def per_million(load: Load) -> Bill:
@@ -86,35 +86,24 @@ def per_million(load: Load) -> Bill:
     )
 
 
+LEVERS: dict[str, Callable[[Load], Load]] = {
+    "as deployed": lambda load: load,
+    "`Architecture=arm64`": lambda load: replace(load, architecture="arm64"),
+    "`DataMemory=1024`": lambda load: replace(load, memory_mb=1024),
+    "both": lambda load: replace(load, architecture="arm64", memory_mb=1024),
+    "answers that are not streamed": lambda load: replace(load, answer_bytes=WHOLE_BYTES),
+    "the same behind an HTTP API": lambda load: replace(load, answer_bytes=WHOLE_BYTES, api_request=HTTP_REQUEST),
+    "`NEARVOTE_POLL_SECONDS=30`": lambda load: replace(load, poll_seconds=30.0),
+    "no log lines but nearvote's own": lambda load: replace(load, logged_bytes=REQUEST_LINE_BYTES),
+}
+
+
 def markdown() -> str:
     """Where the money goes, and what each lever makes of the sum."""
-    bills = [per_million(Load(seconds)) for seconds in SECONDS]
-    items = {field.name: [getattr(bill, field.name) for bill in bills] for field in fields(Bill)}
-    sums = {
-        name: [per_million(lever).total for lever in (_pull(name, Load(seconds)) for seconds in SECONDS)]
-        for name in LEVERS
-    }
+    loads = [Load(seconds) for seconds in SECONDS]
+    items = {field.name: [getattr(per_million(load), field.name) for load in loads] for field in fields(Bill)}
+    sums = {name: [per_million(pulled(load)).total for load in loads] for name, pulled in LEVERS.items()}
     return f"{_table('dollars per million requests', items)}\n\n{_table('in all', sums)}"
-
-
-LEVERS: dict[str, dict[str, float | int | str]] = {
-    "as deployed": {},
-    "`Architecture=arm64`": {"architecture": "arm64"},
-    "`DataMemory=1024`": {"memory_mb": 1024},
-    "both": {"architecture": "arm64", "memory_mb": 1024},
-    "answers that are not streamed": {"answer_bytes": WHOLE_BYTES},
-    "the same behind an HTTP API, which the template has not": {
-        "answer_bytes": WHOLE_BYTES,
-        "api_request": HTTP_REQUEST,
-    },
-    "`NEARVOTE_POLL_SECONDS=30`": {"poll_seconds": 30.0},
-    "no log lines but nearvote's own": {"logged_bytes": REQUEST_LINE_BYTES},
-}
-"""Name → what of a Load it changes."""
-
-
-def _pull(name: str, load: Load) -> Load:
-    return replace(load, **LEVERS[name])  # type: ignore[arg-type]
 
 
 def _table(title: str, rows: dict[str, list[float]]) -> str:
