@@ -1,11 +1,12 @@
 """Quality, cost and the dial → a ranking; and the curve that says what the dial buys. Pure."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.types import Flags, Floats, Rows
+from index.types import Floats, Rows
 
 CHEAPEST = 10.0
 """The dial's end at which price alone decides; 0 is the end at which quality alone does."""
@@ -32,14 +33,16 @@ FLAT = Curve((0.0,) * 11, (0.0,) * 11, (0.0,) * 11, 0)
 """Where there is nothing to calibrate on, only the dial's ends mean something."""
 
 
-def rank(quality: Floats, cost: NDArray[np.float64], dial: float, rate: float, claimed: Flags) -> list[int]:
+def rank(
+    quality: Sequence[float], cost: Sequence[float], dial: float, rate: float, claimed: Sequence[bool]
+) -> list[int]:
     """Positions of the models from best to worst: quality − λ·cost; at dial 10 by cost alone; but first of all
     those that the intent belongs to, whatever they cost.
 
-    Equals go to the cheaper. A model of unknown quality (NaN) is left out. `quality`, `cost`, `claimed`: [m].
+    Equals go to the cheaper. A model of unknown quality (NaN) is left out. Each list has one entry a model.
     Raising the dial never ranks a dearer model first.
     """
-    voted = [position for position in range(len(quality)) if not np.isnan(quality[position])]
+    voted = [position for position in range(len(quality)) if not math.isnan(quality[position])]
     if dial >= CHEAPEST:
         return sorted(voted, key=lambda place: (not claimed[place], cost[place], -quality[place]))
     return sorted(voted, key=lambda place: (not claimed[place], rate * cost[place] - quality[place], cost[place]))

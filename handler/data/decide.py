@@ -3,12 +3,9 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from handler.data import slate as slates
 from handler.data.live import Live
@@ -23,9 +20,6 @@ from index.embedder import Embedder
 log = logging.getLogger("nearvote.decide")
 
 EVIDENCE_NEIGHBOURS = 10
-
-Costs: TypeAlias = NDArray[np.float64]
-"""Dollars, one entry a candidate."""
 
 
 class EmbedderFault(Exception):
@@ -128,22 +122,31 @@ def _voted(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -
 
 
 def _ranking(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -> tuple[Ranked, ...]:
-    quality, support = polled.vote.quality, polled.vote.support
-    names = [candidate.name for candidate in ballot.candidates]
-    cost = np.array([_cost(ask, live, name) for name in names])
-    stand = np.flatnonzero([name in slate.names for name in names])
-    rate = ballot.curve.rate(slate.dial)
-    order = dial.rank(quality[stand], _typical(cost, ballot)[stand], slate.dial, rate, polled.claimed[stand])
-    return tuple(
-        Ranked(names[place], float(quality[place]), float(support[place]), float(cost[place])) for place in stand[order]
+    # Plain lists: for a handful of models numpy costs more than it saves.
+    vote = polled.vote
+    heard = zip(ballot.candidates, vote.quality.tolist(), vote.support.tolist(), polled.claimed.tolist(), strict=True)
+    cost = {name: _cost(ask, live, name) for name in live.fleet.fleet.by_name}
+    stands = [
+        (Ranked(one.name, quality, support, cost[one.name]), claimed)
+        for one, quality, support, claimed in heard
+        if one.name in slate.names
+    ]
+    scale = _scale(cost.values(), ballot)
+    order = dial.rank(
+        [ranked.quality for ranked, _ in stands],
+        [ranked.cost * scale for ranked, _ in stands],
+        slate.dial,
+        ballot.curve.rate(slate.dial),
+        [claimed for _, claimed in stands],
     )
+    return tuple(stands[place][0] for place in order)
 
 
-def _typical(cost: Costs, ballot: Ballot) -> Costs:
-    """This request's costs on the scale of a typical request's, on which the dial is calibrated: the dial weighs
+def _scale(costs: Iterable[float], ballot: Ballot) -> float:
+    """What brings this request's costs to those of a typical one, on which the dial is calibrated: the dial weighs
     what models cost beside each other, so it means the same for a short request and a long one."""
-    dearest = max(candidate.cost for candidate in ballot.candidates)
-    return cost * (dearest / cost.max()) if cost.max() > 0 else cost
+    dearest = max(costs)
+    return max(candidate.cost for candidate in ballot.candidates) / dearest if dearest > 0 else 1.0
 
 
 def _cost(ask: Ask, live: Live, model: str) -> float:

@@ -24,7 +24,7 @@ def costs(*dollars: float) -> NDArray[np.float64]:
 
 
 def at(dial: float, quality: Floats, cost: NDArray[np.float64], curve: Curve = CURVE) -> list[int]:
-    return rank(quality, cost, dial, curve.rate(dial), np.zeros(len(cost), np.bool_))
+    return rank(quality.tolist(), cost.tolist(), dial, curve.rate(dial), [False] * len(cost))
 
 
 def test_dial_0_ranks_by_quality_whatever_it_costs() -> None:
@@ -48,13 +48,12 @@ def test_equals_go_to_the_cheaper(dial: float) -> None:
 
 
 def test_a_tie_of_quality_less_price_goes_to_the_cheaper() -> None:
-    assert rank(floats(1, 0.5), costs(2, 1), 5, 0.5, np.array([False, False])) == [1, 0]
+    assert rank([1, 0.5], [2, 1], 5, 0.5, [False, False]) == [1, 0]
 
 
 @pytest.mark.parametrize("dial", [0, 5, 9.5, 10])
 def test_a_model_that_the_intent_belongs_to_comes_first_whatever_it_costs(dial: float) -> None:
-    claimed = np.array([False, True, False])
-    assert rank(floats(0.9, 0.5, 0.7), costs(1, 100, 2), dial, CURVE.rate(dial), claimed)[0] == 1
+    assert rank([0.9, 0.5, 0.7], [1, 100, 2], dial, CURVE.rate(dial), [False, True, False])[0] == 1
 
 
 def test_equal_prices_go_to_the_better() -> None:
