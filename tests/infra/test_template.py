@@ -255,6 +255,12 @@ def test_a_streaming_data_plane_runs_behind_the_web_adapter(
     }
 
 
+@pytest.mark.parametrize("setting", ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG", "ApplicationLogLevel"])
+def test_nothing_makes_the_adapter_talkative(source: str, setting: str) -> None:
+    """At DEBUG it logs the headers of requests, and with them API keys."""
+    assert setting not in source
+
+
 def test_a_buffered_data_plane_runs_without_the_adapter(buffered: Deployed) -> None:
     function = buffered["DataFunction"]
     assert "Layers" not in function
