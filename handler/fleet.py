@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from handler.flow import AUTO
+from index.store import ObjectStore
 from index.types import Candidate
 
 KEY = "fleet.yaml"
@@ -129,6 +130,12 @@ def parse(data: bytes) -> FleetFile:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadFleet(f"{KEY} is not YAML: {error}") from error
     return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16])
+
+
+def stored_candidates(store: ObjectStore) -> tuple[Candidate, ...]:
+    """The models of the fleet file as it lies in the store now; none where there is no file. Raises BadFleet."""
+    stored = store.get(KEY)
+    return () if stored is None else parse(stored.data).fleet.candidates
 
 
 def expand(value: str, credentials: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handler import fleet as fleets
 from handler.asgi import json_response, read_body, read_object
 from handler.control.embedding import LazyEmbedder, Progress
 from handler.control.guard import Guard
@@ -16,7 +15,7 @@ from handler.control.progress import answer_with_progress
 from handler.control.query import flag, number, only
 from handler.control.versions import describe
 from handler.errors import BadRequest, Conflicting
-from handler.fleet import BadFleet
+from handler.fleet import BadFleet, stored_candidates
 from index import edits
 from index.edits import Upload
 from index.errors import BadUpload, UnknownExample
@@ -41,7 +40,7 @@ class ExampleRoutes:
     def routes(self) -> list[Route]:
         return [
             Route("/admin/v1/examples", self.upload, methods=["POST"]),
-            Route("/admin/v1/examples", self.index, methods=["GET"]),
+            Route("/admin/v1/examples", self.list_examples, methods=["GET"]),
             Route("/admin/v1/examples/search", self.search, methods=["GET"]),
             Route("/admin/v1/examples/delete", self.delete_many, methods=["POST"]),
             Route("/admin/v1/examples/{id}", self.show, methods=["GET"]),
@@ -75,7 +74,7 @@ class ExampleRoutes:
             **describe(report.snapshot),
         }
 
-    async def index(self, request: Request) -> Response:
+    async def list_examples(self, request: Request) -> Response:
         """?limit= &after=ID (the last one seen) &task= &text= (a part of the prompt, in any case)"""
         await self._guard(request)
         only(request, "limit", "after", "task", "text")
@@ -157,9 +156,8 @@ class ExampleRoutes:
 
     def _candidates(self) -> tuple[Candidate, ...]:
         """The fleet's models as of now: what names mean, and which is dearer."""
-        stored = self._store.get(fleets.KEY)
         try:
-            return () if stored is None else fleets.parse(stored.data).fleet.candidates
+            return stored_candidates(self._store)
         except BadFleet as error:
             raise Conflicting(str(error), code="bad_fleet") from error
 

@@ -4,19 +4,18 @@ S3 tells of a file at least once, so taking one a second time, or one that is go
 """
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from handler import fleet as fleets
 from handler.control.embedding import LazyEmbedder
+from handler.fleet import stored_candidates
 from index import edits
 from index.edits import Upload
 from index.errors import BadUpload
 from index.examples import MAX_UPLOAD_BYTES
 from index.store import ObjectStore, Stored, is_key
-from index.types import Candidate, Fault
+from index.types import Fault
 from index.versions import Repository
 
 INBOX = "inbox/"
@@ -75,7 +74,7 @@ class Inbox:
         return handled
 
     def _add(self, key: str, name: str, stored: Stored) -> Handled:
-        upload, candidates = Upload(stored.data, name), self._candidates()
+        upload, candidates = Upload(stored.data, name), stored_candidates(self._store)
         try:
             report = edits.add(
                 self._repository,
@@ -103,7 +102,3 @@ class Inbox:
         now = self._store.get(key, etag)
         if now is not None and now.etag == etag:
             self._store.delete(key)
-
-    def _candidates(self) -> Sequence[Candidate]:
-        stored = self._store.get(fleets.KEY)
-        return () if stored is None else fleets.parse(stored.data).fleet.candidates
