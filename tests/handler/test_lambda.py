@@ -1,113 +1,25 @@
-"""Both Lambda functions over S3 and DynamoDB, called with the events that API Gateway sends."""
+"""The functions behind API Gateway over S3, DynamoDB and Secrets Manager, called with the events that it sends."""
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import httpx
 import pytest
 
-from handler import fleet as fleets
-from handler.dynamo_table import DynamoTable
-from handler.fleet import FleetFile
-from handler.keys import KeyStore, NewKey, Routing
-from index import edits
-from index.edits import Upload
 from index.embedder import Embedder
-from index.s3_store import S3Store
-from index.versions import Repository
-from tests.dynamodb_server import create_dynamo_table, dynamodb_client
-from tests.emulator import emulated
-from tests.lambda_function import Function, function
-from tests.servers import BUCKET, S3Server
+from tests.deployment import Deployer, Deployment
+from tests.lambda_events import LIVE_S, Json, answered, event, routed, with_header
+from tests.lambda_function import function
+from tests.servers import S3Server
 
-Json: TypeAlias = dict[str, Any]
-
-EVENTS = Path(__file__).parents[1] / "events"
 KINDS = ("rest-v1", "http-v2", "http-v2-default-stage")
-PEPPER = "a pepper for tests"
-LIVE_S = 5.0
-"""Within which an edit must show in routes."""
-QUESTION = "How do I reset my password?"
-FLEET = """
-models:
-  - {name: sim-small, price: {input: 0.10, output: 0.50}, deployments: [{base_url: "URL"}]}
-  - {name: sim-large, price: {input: 2.00, output: 10.00}, deployments: [{base_url: "URL"}]}
-"""
-EXAMPLES = b"""\
-{"id": "login-1", "prompt": "I forgot my login credentials, help", "only": "sim-small"}
-{"id": "login-2", "prompt": "I cannot log in any more, what now?", "only": "sim-small"}
-{"id": "proof-1", "prompt": "Prove that there are infinitely many primes", "only": "sim-large"}
-{"id": "proof-2", "prompt": "Prove that the square root of two is irrational", "only": "sim-large"}
-"""
-_numbers = count()
 
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What a stack has besides its functions. `key` asks for the best answer whatever it costs."""
-
-    environment: dict[str, str]
-    key: str
-    admin_key: str
-    version: str
-    fingerprint: str
-    fleet_version: str
-
-
-class Deployer:
-    def __init__(self, s3: S3Server, dynamodb: str, provider: str, model_dir: Path, embedder: Embedder) -> None:
-        self._s3 = s3
-        self._dynamodb = dynamodb
-        self._provider = provider
-        self._model_dir = model_dir
-        self._embedder = embedder
-
-    def deploy(self) -> Deployment:
-        prefix = table = f"lambda-{next(_numbers)}"
-        store = S3Store(self._s3.client(), BUCKET, prefix)
-        fleet = fleets.parse(FLEET.replace("URL", self._provider).encode())
-        store.put(fleets.KEY, FLEET.replace("URL", self._provider).encode())
-        version = self._first_version(Repository(store), fleet)
-        client = dynamodb_client(self._dynamodb)
-        create_dynamo_table(client, table)
-        keys = KeyStore(DynamoTable(client, table), PEPPER.encode())
-        _, key = keys.create(NewKey(name="help desk", routing=Routing.ON, dial=0))
-        _, admin_key = keys.create(NewKey(name="operator", admin=True))
-        environment = self._environment(prefix, table)
-        return Deployment(environment, key, admin_key, version, self._embedder.fingerprint, fleet.version)
-
-    def _first_version(self, repository: Repository, fleet: FleetFile) -> str:
-        return edits.add(
-            repository,
-            Upload(EXAMPLES),
-            fleet.fleet.candidates,
-            lambda prompts: self._embedder.embed_many(prompts, 1),
-            self._embedder.fingerprint,
-            "first examples",
-        ).snapshot.version
-
-    def _environment(self, prefix: str, table: str) -> dict[str, str]:
-        """All of it, as Lambda gives a function only what it is configured with."""
-        return {
-            "PATH": os.environ["PATH"],
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_ENDPOINT_URL_S3": self._s3.endpoint,
-            "AWS_ENDPOINT_URL_DYNAMODB": self._dynamodb,
-            "NEARVOTE_STORE": f"s3://{BUCKET}/{prefix}",
-            "NEARVOTE_TABLE": f"dynamodb://{table}",
-            "NEARVOTE_PEPPER": PEPPER,
-            "NEARVOTE_MODEL_DIR": str(self._model_dir),
-        }
+Call: TypeAlias = Callable[[Json], Json]
+Start: TypeAlias = Callable[[str, Mapping[str, str]], AbstractContextManager[Call]]
 
 
 @pytest.fixture(scope="module")
@@ -122,52 +34,23 @@ def deployment(deployer: Deployer) -> Deployment:
     return deployer.deploy()
 
 
+@pytest.fixture(scope="module", params=["checkout", "artifact"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts a function as it lies here, asleep between events; or as it is built, under Lambda's own emulator."""
+    started: Start = function if request.param == "checkout" else request.getfixturevalue("start_artifact")
+    return started
+
+
 @pytest.fixture(scope="module")
-def data(deployment: Deployment) -> Iterator[Function]:
-    with function("handler.data.entry", deployment.environment) as running:
+def data(start: Start, deployment: Deployment) -> Iterator[Call]:
+    with start("handler.data.entry", deployment.environment) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def control(deployment: Deployment) -> Iterator[Function]:
-    with function("handler.control.entry", deployment.environment) as running:
+def control(start: Start, deployment: Deployment) -> Iterator[Call]:
+    with start("handler.control.entry", deployment.environment) as running:
         yield running
-
-
-def event(kind: str, name: str, key: str) -> Json:
-    """A stored event, sent with `key`."""
-    folder = "http-v2" if kind == "http-v2-default-stage" else kind
-    stored: Json = json.loads((EVENTS / folder / f"{name}.json").read_text())
-    if kind == "http-v2-default-stage":
-        _in_default_stage(stored)
-    return with_header(stored, "Authorization", f"Bearer {key}")
-
-
-def with_header(stored: Json, name: str, value: str) -> Json:
-    changed = deepcopy(stored)
-    if "multiValueHeaders" in changed:
-        changed["headers"][name] = value
-        changed["multiValueHeaders"][name] = [value]
-    else:
-        changed["headers"][name.lower()] = value
-    return changed
-
-
-def _in_default_stage(stored: Json) -> None:
-    """Whose name is not in the path."""
-    path = stored["rawPath"].removeprefix("/live")
-    stored["rawPath"] = stored["requestContext"]["http"]["path"] = path
-    stored["requestContext"]["stage"] = "$default"
-
-
-def answered(answer: Json, *, changing: tuple[str, ...] = ()) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body of an answer in either format; `changing` headers must be there, and are left out."""
-    assert not answer["isBase64Encoded"]
-    assert answer.get("multiValueHeaders", {}) == {}
-    headers = dict(answer["headers"])
-    for name in changing:
-        assert headers.pop(name)
-    return answer["statusCode"], headers, answer["body"]
 
 
 def said_by_the_provider(url: str, asked: Json) -> httpx.Response:
@@ -201,7 +84,7 @@ def evidence(deployment: Deployment) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_auto_is_routed_and_answered_as_the_provider_answers(
-    kind: str, data: Function, deployment: Deployment, simulated_provider: str
+    kind: str, data: Call, deployment: Deployment, simulated_provider: str
 ) -> None:
     asked = event(kind, "chat", deployment.key)
     status, headers, body = answered(data(asked), changing=EVERY_TIME)
@@ -220,7 +103,7 @@ def test_auto_is_routed_and_answered_as_the_provider_answers(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stream_comes_as_one_body_at_its_end(
-    kind: str, data: Function, deployment: Deployment, simulated_provider: str
+    kind: str, data: Call, deployment: Deployment, simulated_provider: str
 ) -> None:
     asked = event(kind, "chat-stream", deployment.key)
     status, headers, body = answered(data(asked), changing=EVERY_TIME)
@@ -232,7 +115,7 @@ def test_a_stream_comes_as_one_body_at_its_end(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_decision_is_shown_without_a_call(kind: str, data: Function, deployment: Deployment) -> None:
+def test_a_decision_is_shown_without_a_call(kind: str, data: Call, deployment: Deployment) -> None:
     status, headers, body = answered(data(event(kind, "route", deployment.key)), changing=EVERY_TIME)
     decision = json.loads(body)
     assert status == 200
@@ -259,7 +142,7 @@ def test_a_decision_is_shown_without_a_call(kind: str, data: Function, deploymen
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_models_are_listed(kind: str, data: Function, deployment: Deployment) -> None:
+def test_the_models_are_listed(kind: str, data: Call, deployment: Deployment) -> None:
     status, headers, body = answered(data(event(kind, "models", deployment.key)))
     names = ("auto", "nearvote/auto", "sim-small", "sim-large")
     listed = [{"id": name, "object": "model", "created": 0, "owned_by": "nearvote"} for name in names]
@@ -268,45 +151,65 @@ def test_the_models_are_listed(kind: str, data: Function, deployment: Deployment
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_unknown_key_is_refused_in_the_one_error_shape(kind: str, data: Function) -> None:
-    status, headers, body = answered(data(event(kind, "chat", f"nv-{'0' * 12}-{'0' * 43}")))
-    error = json.loads(body)["error"]
-    assert (status, error["type"], error["code"]) == (401, "authentication_error", "invalid_api_key")
-    assert headers == {
+def test_an_unknown_key_is_refused_in_the_one_error_shape(kind: str, data: Call) -> None:
+    told = answered(data(event(kind, "chat", f"nv-{'0' * 12}-{'0' * 43}")))
+    hint = "send it as `Authorization: Bearer nv-…`; `nearvote keys create` makes one"
+    message = f"this API key is unknown, wrong, revoked or expired; {hint}"
+    assert told == refusal(401, "authentication_error", "invalid_api_key", message)
+
+
+def refusal(status: int, kind: str, code: str, message: str) -> tuple[int, dict[str, str], str]:
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    body = json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":"))
+    headers = {
         "content-type": "application/json",
         "content-length": str(len(body.encode())),
         "x-nearvote-retryable": "false",
     }
+    return status, headers, body
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_key_that_the_control_plane_makes_works_in_the_data_plane(
-    kind: str, control: Function, data: Function, deployment: Deployment
+    kind: str, control: Call, data: Call, deployment: Deployment
 ) -> None:
     status, headers, body = answered(control(event(kind, "keys-create", deployment.admin_key)))
     created = json.loads(body)
-    assert (status, created["name"], created["routing"], created["dial"]) == (201, "night batch", "on", 9)
-    assert headers == {"content-type": "application/json", "content-length": str(len(body))}
-
-    status, _, body = answered(control(event(kind, "keys-list", deployment.admin_key)))
     secret = created.pop("key")
-    assert status == 200
-    assert created in json.loads(body)["data"]
+    assert (status, headers) == (201, {"content-type": "application/json", "content-length": str(len(body))})
+    assert {name: value for name, value in created.items() if name not in ("id", "created_at")} == {
+        "name": "night batch",
+        "admin": False,
+        "routing": "on",
+        "dial": 9.0,
+        "default_model": None,
+        "allow": [],
+        "exclude": [],
+        "expires_at": None,
+        "revoked": False,
+    }
+
+    status, headers, body = answered(control(event(kind, "keys-list", deployment.admin_key)))
+    listed = json.loads(body)["data"]
+    assert (status, headers) == (200, {"content-type": "application/json", "content-length": str(len(body))})
+    assert created in listed
+    assert {key["name"] for key in listed} == {"help desk", "night batch", "operator"}
     assert secret not in body
 
     assert answered(data(event(kind, "models", secret)))[0] == 200
 
 
-def test_the_control_plane_is_for_admin_keys(control: Function, deployment: Deployment) -> None:
-    status, _, body = answered(control(event("rest-v1", "keys-list", deployment.key)))
-    assert (status, json.loads(body)["error"]["code"]) == (403, "admin_only")
+def test_the_control_plane_is_for_admin_keys(control: Call, deployment: Deployment) -> None:
+    told = answered(control(event("rest-v1", "keys-list", deployment.key)))
+    message = "this needs an admin key; `nearvote keys create --admin` makes one"
+    assert told == refusal(403, "permission_error", "admin_only", message)
 
 
-def test_an_uploaded_file_changes_the_routes_of_a_warm_function_in_time(deployer: Deployer) -> None:
+def test_an_uploaded_file_changes_the_routes_of_a_warm_function_in_time(start: Start, deployer: Deployer) -> None:
     stack = deployer.deploy()
     with (
-        function("handler.data.entry", stack.environment) as data,
-        function("handler.control.entry", stack.environment) as control,
+        start("handler.data.entry", stack.environment) as data,
+        start("handler.control.entry", stack.environment) as control,
     ):
         asked = event("rest-v1", "route", stack.key)
         assert routed(data(asked)) == ("sim-small", stack.version)
@@ -315,16 +218,8 @@ def test_an_uploaded_file_changes_the_routes_of_a_warm_function_in_time(deployer
         uploaded = time.monotonic()
         report = json.loads(body)
         version = report["version"]
-        told = {name: report[name] for name in ("added", "skipped", "number", "parent", "message", "examples")}
-        assert (status, headers["content-type"]) == (200, "application/json")
-        assert told == {
-            "added": 3,
-            "skipped": [],
-            "number": 2,
-            "parent": stack.version,
-            "message": "what the loan desk asks",
-            "examples": 7,
-        }
+        assert (status, headers) == (200, {"content-type": "application/json", "content-length": str(len(body))})
+        assert as_computed(report) == uploaded_to(stack)
 
         while (now := routed(data(asked))) != ("sim-large", version):
             assert now == ("sim-small", stack.version)
@@ -332,63 +227,34 @@ def test_an_uploaded_file_changes_the_routes_of_a_warm_function_in_time(deployer
             time.sleep(0.1)
 
 
-def routed(answer: Json) -> tuple[str, str]:
-    """The model, and the version that chose it."""
-    status, headers, _ = answered(answer)
-    assert (status, headers["x-nearvote-cause"]) == (200, "vote")
-    return headers["x-nearvote-model"], headers["x-nearvote-index-version"]
-
-
-def test_progress_comes_as_plain_lines(deployer: Deployer) -> None:
+def test_progress_comes_as_plain_lines(start: Start, deployer: Deployer) -> None:
     """Mangum would send NDJSON as base64, and a REST API would pass that on as it is."""
     stack = deployer.deploy()
-    with function("handler.control.entry", stack.environment) as control:
+    with start("handler.control.entry", stack.environment) as control:
         upload = event("rest-v1", "examples-upload", stack.admin_key)
         status, headers, body = answered(control(with_header(upload, "Accept", "application/x-ndjson")))
     *steps, last = [json.loads(line) for line in body.splitlines()]
     assert (status, headers["content-type"]) == (200, "application/x-ndjson")
     assert steps == [{"done": done, "total": 3} for done in (1, 2, 3)]
-    assert last["result"]["added"] == 3
+    assert as_computed(last["result"]) == uploaded_to(stack)
+    assert set(last) == {"result"}
 
 
-def test_both_functions_run_under_lambdas_own_runtime(
-    deployer: Deployer, lambda_emulator: Path, tmp_path: Path
-) -> None:
-    stack = deployer.deploy()
-    data_log, control_log = tmp_path / "data.log", tmp_path / "control.log"
-    with (
-        emulated(lambda_emulator, "handler.data.entry.entry", stack.environment, data_log) as data,
-        emulated(lambda_emulator, "handler.control.entry.entry", stack.environment, control_log) as control,
-    ):
-        key = stack.key
-        for kind in KINDS:  # the first event is the cold one
-            status, headers, body = answered(invoke(data, event(kind, "chat", key)))
-            assert (status, headers["x-nearvote-model"]) == (200, "sim-small")
-            assert json.loads(body)["model"] == "sim-small"
-
-            status, headers, body = answered(invoke(data, event(kind, "chat-stream", key)))
-            assert (status, headers["x-nearvote-model"], sse(body)[-1]) == (200, "sim-small", "[DONE]")
-
-            assert routed(invoke(data, event(kind, "route", key))) == ("sim-small", stack.version)
-            assert answered(invoke(data, event(kind, "models", key)))[0] == 200
-
-            status, _, body = answered(invoke(control, event(kind, "keys-create", stack.admin_key)))
-            assert status == 201
-            key = json.loads(body)["key"]
-            assert answered(invoke(control, event(kind, "keys-list", stack.admin_key)))[0] == 200
-
-        status, _, body = answered(invoke(control, event("http-v2", "examples-upload", stack.admin_key)))
-        assert (status, json.loads(body)["added"]) == (200, 3)
-        version = json.loads(body)["version"]
-        deadline = time.monotonic() + LIVE_S
-        while routed(invoke(data, event("http-v2", "route", stack.key))) != ("sim-large", version):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    logged = data_log.read_text() + control_log.read_text()
-    assert '"event":"request"' in logged
-    assert not [secret for secret in (stack.key, stack.admin_key, key, QUESTION) if secret in logged]
+def uploaded_to(stack: Deployment) -> Json:
+    """The report of the stored upload."""
+    return {
+        "added": 3,
+        "replaced": 0,
+        "skipped": [],
+        "number": 2,
+        "parent": stack.version,
+        "message": "what the loan desk asks",
+        "examples": 7,
+        "segments": 2,
+        "embedder": stack.fingerprint,
+    }
 
 
-def invoke(url: str, sent: Json) -> Json:
-    answer: Json = httpx.post(url, json=sent, timeout=60).json()
-    return answer
+def as_computed(report: Json) -> Json:
+    """Less what has to do with the time, and the outcome of tuning."""
+    return {name: value for name, value in report.items() if name not in ("version", "created_at", "vote")}

@@ -35,7 +35,7 @@ PROGRAM_S = 60.0
 UPSTREAM = {"SIMULATED_PROVIDER_URL": "http://127.0.0.1:9/v1"}
 PINNED = re.compile(r"^([a-z0-9-]+)==([^ ]+)", re.MULTILINE)
 ENTRIES = """
-import handler.control.entry, handler.data.entry, handler.data.server
+import handler.control.entry, handler.control.inbox_entry, handler.data.entry, handler.data.server
 import boto3, faiss, httpx_aiohttp, httptools, onnxruntime, uvloop
 import json, sys
 print(json.dumps({name: module.__file__ for name, module in sys.modules.items() if getattr(module, "__file__", None)}))
@@ -123,14 +123,15 @@ def test_the_lock_has_every_runtime_dependency_at_the_version_that_the_tests_use
     assert set(locked.items()) <= known
 
 
-def test_both_entries_run_on_the_artifact_and_the_runtime_alone(
+def test_every_entry_runs_on_the_artifact_and_the_runtime_alone(
     artifact: Path, lambda_runtime: Runtime, home: Path
 ) -> None:
     printed = _run(lambda_runtime, artifact, ENTRIES, environment={"NEARVOTE_HOME": str(home), **UPSTREAM})
     files = {name: Path(file) for name, file in json.loads(printed).items()}
     ours = {name for name, file in files.items() if file.is_relative_to(artifact)}
     brought = {name for name, file in files.items() if file.is_relative_to(lambda_runtime.packages)}
-    assert {"handler.control.entry", "handler.data.entry", "fastembed", "numpy", "urllib3"} <= ours
+    assert {"handler.control.entry", "handler.control.inbox_entry", "handler.data.entry"} <= ours
+    assert {"handler.data.server", "fastembed", "numpy", "urllib3"} <= ours
     assert {name.partition(".")[0] for name in brought} <= set(BOTO3)
     assert [name for name in files.keys() - ours - brought if "site-packages" in str(files[name])] == []
 

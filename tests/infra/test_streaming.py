@@ -1,8 +1,6 @@
 """The data plane streams through the real Lambda Web Adapter, as it does behind API Gateway."""
 
 import json
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import pytest
 from handler.fleet import KEY as FLEET_KEY
 from handler.keys import NewKey, Routing
 from tests.infra.adapter import adapted
+from tests.infra.artifact import Runtime
 from tests.infra.runtime_api import Answer, Reader, RuntimeApi, runtime_api
 from tests.nearvote_server import copy_home, create_key
 from tests.providers import ROOT
@@ -31,8 +30,6 @@ models:
   - {name: sim-large, like: large, price: {input: 2.00, output: 10.00}, deployments: [{base_url: "PROVIDER"}]}
   - {name: scripted, price: {input: 9.00, output: 90.00}, deployments: [{base_url: "SCRIPTED"}]}
 """
-TASK = {"run.sh": ROOT / "infra" / "run.sh", "handler": ROOT / "handler", "index": ROOT / "index"}
-"""What the zip has at its top level, but for the wheels and the model."""
 SOON_S = 10.0
 STREAMED = {
     "lambda-runtime-function-response-mode": "streaming",
@@ -78,29 +75,22 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def deployment(
+    lambda_runtime: Runtime,
     lambda_adapter: Path,
+    artifact: Path,
     starter_home: Path,
     simulated_provider: str,
-    model_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("adapter")
     home = copy_home(starter_home, folder / "home")
-    task = folder / "task"
-    task.mkdir()
-    for name, source in TASK.items():
-        (task / name).symlink_to(source)
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "NEARVOTE_HOME": str(home),
-        "NEARVOTE_MODEL_DIR": str(model_dir),
-    }
+    environment = lambda_runtime.environment(artifact) | {"NEARVOTE_HOME": str(home)}
     with scripted_upstream() as scripted:
         fleet = FLEET.replace("PROVIDER", simulated_provider).replace("SCRIPTED", scripted.url)
         (home / FLEET_KEY).write_text(fleet)
         key = create_key(home, NewKey(name="help desk", routing=Routing.ON, dial=10))
         log = folder / "log"
-        yield Deployment(lambda_adapter, task / "run.sh", environment, log, key, simulated_provider, scripted)
+        yield Deployment(lambda_adapter, artifact / "run.sh", environment, log, key, simulated_provider, scripted)
 
 
 @pytest.fixture(scope="module")
