@@ -1,10 +1,12 @@
-"""How commands reach the control plane: the one at NEARVOTE_URL, else the local state through the same app."""
+"""How commands reach the control plane: the one that is named, else the local state through the same app."""
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import update_wrapper
+from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Concatenate, ParamSpec
 
 import httpx
 import orjson
@@ -25,23 +27,25 @@ from index.errors import NearvoteIndexError
 from scripts import model_files
 from scripts.in_process import InProcess
 from scripts.local_state import ensure_home
-from scripts.output import say, to_json
+from scripts.output import AsJson, say, show, to_json
+from scripts.place import AdminKey, Place, StackName, Url, place_in_environment
 from scripts.stack import StackError, find_stack
 
-Url = Annotated[
-    str, typer.Option("--url", envvar="NEARVOTE_URL", help="A server to speak to; default: the local state.")
-]
-AdminKey = Annotated[str, typer.Option("--admin-key", envvar="NEARVOTE_ADMIN_KEY", help="An admin key of that server.")]
+Own = ParamSpec("Own")
 TIMEOUT = httpx.Timeout(3600.0, connect=10.0)
 
 
 class Admin:
     """A client of the control plane. A refusal is printed and ends the command with exit code 1."""
 
-    def __init__(self, url: str = "", admin_key: str = "", as_json: bool = False, stack: str = "") -> None:
-        self._admin_key = admin_key.strip()
-        self._as_json = as_json
-        self._url = self._url_of(stack) if stack else url
+    def __init__(self, place: Place, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self._admin_key = (place.admin_key or "").strip()
+        self._url = self._url_of(place.stack) if place.stack else place.url or ""
+
+    def show(self, value: Any, text: str) -> None:
+        """Print JSON when that was asked for, else the text."""
+        show(value, self.as_json, text)
 
     def get(self, path: str, **query: Any) -> Any:
         return self._ask("GET", path, query)
@@ -114,7 +118,7 @@ class Admin:
 
     def _refused(self, error: Mapping[str, Any]) -> SystemExit:
         """Tells the error; raise what it returns."""
-        if self._as_json:
+        if self.as_json:
             print(to_json({"error": error}))
         else:
             say(f"error: {error.get('message')}")
@@ -135,6 +139,27 @@ class Admin:
     @property
     def _place(self) -> str:
         return self._url or "the local state"
+
+
+def with_admin(command: Callable[Concatenate[Admin, Own], None]) -> Callable[..., None]:
+    """The command as typer takes it: the options that say which control plane it speaks to stand in for its Admin."""
+
+    def run(
+        ctx: typer.Context,
+        url: Url = None,
+        stack: StackName = None,
+        admin_key: AdminKey = None,
+        as_json: AsJson = False,
+        *args: Own.args,
+        **own: Own.kwargs,
+    ) -> None:
+        place = Place(url, stack, admin_key).over(ctx.obj).over(place_in_environment())
+        command(Admin(place, as_json), *args, **own)
+
+    ctx, *options, _, _ = signature(run).parameters.values()
+    _, *its_own = signature(command).parameters.values()
+    run.__signature__ = Signature([ctx, *its_own, *options])  # type: ignore[attr-defined]
+    return update_wrapper(run, command)
 
 
 def _object(content: bytes | str) -> dict[str, Any]:

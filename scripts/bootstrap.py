@@ -34,7 +34,8 @@ FleetFile = Annotated[
 
 
 def bootstrap(
-    stack: Annotated[str, typer.Option(help="The deployed stack's name.")],
+    ctx: typer.Context,
+    stack: Annotated[str | None, typer.Option(help="The deployed stack's name. Required.")] = None,
     fleet: FleetFile = None,
     replace_fleet: Annotated[bool, typer.Option("--replace-fleet", help="Even if there is a fleet file.")] = False,
     no_starter: Annotated[bool, typer.Option("--no-starter", help="Leave the index empty.")] = False,
@@ -44,6 +45,9 @@ def bootstrap(
     as_json: AsJson = False,
 ) -> None:
     """Give a deployed stack its fleet file, starter index and first admin key. What it has, it keeps."""
+    stack = stack or ctx.obj.stack
+    if not stack:
+        raise typer.BadParameter("which stack?", param_hint="--stack")
     with _faults_told(as_json):
         found = find_stack(stack)
         services = open_services(_settings(found))

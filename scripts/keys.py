@@ -6,9 +6,8 @@ from urllib.parse import quote
 import typer
 
 from handler.keys import Routing
-from scripts.admin import Admin, AdminKey, Url
-from scripts.output import AsJson, show, table
-from scripts.stack import StackName
+from scripts.admin import Admin, with_admin
+from scripts.output import table
 
 app = typer.Typer(help="API keys: create, list, change, revoke.", no_args_is_help=True)
 
@@ -25,42 +24,44 @@ ExpiresAt = Annotated[int | None, typer.Option(help="Seconds since the epoch; 0 
 
 
 @app.command()
+@with_admin
 def create(
+    admin: Admin,
     name: Annotated[str, typer.Option(help="For people.")],
-    admin: Annotated[bool, typer.Option("--admin", help="May use the control plane.")] = False,
+    is_admin: Annotated[bool, typer.Option("--admin", help="May use the control plane.")] = False,
     routing: RoutingOption = None,
     dial: DialOption = None,
     default_model: DefaultModel = None,
     allow: Allow = None,
     exclude: Exclude = None,
     expires_at: ExpiresAt = None,
-    url: Url = "",
-    stack: StackName = "",
-    admin_key: AdminKey = "",
-    as_json: AsJson = False,
 ) -> None:
     """Create a key. It is shown this once: only a keyed hash of it is stored."""
     options = _options(routing, dial, default_model, allow, exclude, expires_at)
-    record = Admin(url, admin_key, as_json, stack).post(PATH, {"name": name, "admin": admin, **options})
-    show(record, as_json, record["key"])
+    record = admin.post(PATH, {"name": name, "admin": is_admin, **options})
+    admin.show(record, record["key"])
 
 
 @app.command("list")
-def list_keys(url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+@with_admin
+def list_keys(admin: Admin) -> None:
     """List all keys, without their secrets."""
-    records = Admin(url, admin_key, as_json, stack).get(PATH)["data"]
-    show(records, as_json, table(records, COLUMNS))
+    records = admin.get(PATH)["data"]
+    admin.show(records, table(records, COLUMNS))
 
 
 @app.command("show")
-def show_key(id: Id, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+@with_admin
+def show_key(admin: Admin, id: Id) -> None:
     """Show one key's record."""
-    record = Admin(url, admin_key, as_json, stack).get(_path(id))
-    show(record, as_json, table([record], COLUMNS))
+    record = admin.get(_path(id))
+    admin.show(record, table([record], COLUMNS))
 
 
 @app.command()
+@with_admin
 def change(
+    admin: Admin,
     id: Id,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     routing: RoutingOption = None,
@@ -69,22 +70,19 @@ def change(
     allow: Allow = None,
     exclude: Exclude = None,
     expires_at: ExpiresAt = None,
-    url: Url = "",
-    stack: StackName = "",
-    admin_key: AdminKey = "",
-    as_json: AsJson = False,
 ) -> None:
     """Change what is given and leave the rest; live in every running process within 5 s."""
     options = _options(routing, dial, default_model, allow, exclude, expires_at)
-    record = Admin(url, admin_key, as_json, stack).patch(_path(id), options | ({"name": name} if name else {}))
-    show(record, as_json, table([record], COLUMNS))
+    record = admin.patch(_path(id), options | ({"name": name} if name else {}))
+    admin.show(record, table([record], COLUMNS))
 
 
 @app.command()
-def revoke(id: Id, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+@with_admin
+def revoke(admin: Admin, id: Id) -> None:
     """Make a key stop working, for good."""
-    record = Admin(url, admin_key, as_json, stack).delete(_path(id))
-    show(record, as_json, table([record], COLUMNS))
+    record = admin.delete(_path(id))
+    admin.show(record, table([record], COLUMNS))
 
 
 def _path(id: str) -> str:

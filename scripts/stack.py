@@ -1,11 +1,6 @@
 """A deployed stack by its name: where it answers, and where its state lies."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import typer
-
-StackName = Annotated[str, typer.Option("--stack", help="A deployed stack to speak to; goes before --url.")]
 
 OUTPUTS = {"url": "Url", "bucket": "Bucket", "table": "Table", "secret": "SecretArn"}
 """Field of Stack → the template's output."""

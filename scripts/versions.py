@@ -4,9 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from scripts.admin import Admin, AdminKey, Url
-from scripts.output import AsJson, show, table
-from scripts.stack import StackName
+from scripts.admin import Admin, with_admin
+from scripts.output import table
 
 app = typer.Typer(help="The index and its versions.", no_args_is_help=True)
 
@@ -16,48 +15,46 @@ Version = Annotated[str, typer.Argument(help="A version's id, from `nearvote ind
 
 
 @app.command()
-def status(url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+@with_admin
+def status(admin: Admin) -> None:
     """The current version."""
-    current = Admin(url, admin_key, as_json, stack).get("/admin/v1/index")
-    show(current, as_json, "\n".join(f"{name:<12}{value}" for name, value in current.items()))
+    current = admin.get("/admin/v1/index")
+    admin.show(current, "\n".join(f"{name:<12}{value}" for name, value in current.items()))
 
 
 @app.command()
+@with_admin
 def history(
+    admin: Admin,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    url: Url = "",
-    stack: StackName = "",
-    admin_key: AdminKey = "",
-    as_json: AsJson = False,
 ) -> None:
     """Versions, newest first."""
-    versions = Admin(url, admin_key, as_json, stack).get("/admin/v1/versions", limit=limit)["data"]
-    show(versions, as_json, table(versions, COLUMNS))
+    versions = admin.get("/admin/v1/versions", limit=limit)["data"]
+    admin.show(versions, table(versions, COLUMNS))
 
 
 @app.command()
-def diff(
-    old: Version, new: Version, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False
-) -> None:
+@with_admin
+def diff(admin: Admin, old: Version, new: Version) -> None:
     """Which examples differ between two versions."""
-    found = Admin(url, admin_key, as_json, stack).get(f"/admin/v1/versions/{old}/diff/{new}")
+    found = admin.get(f"/admin/v1/versions/{old}/diff/{new}")
     signs = (("+", found["added"]), ("-", found["removed"]), ("~", found["changed"]))
-    show(found, as_json, "\n".join(f"{sign} {id}" for sign, ids in signs for id in ids) or "no difference")
+    admin.show(found, "\n".join(f"{sign} {id}" for sign, ids in signs for id in ids) or "no difference")
 
 
 @app.command()
-def rollback(
-    version: Version, url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False
-) -> None:
+@with_admin
+def rollback(admin: Admin, version: Version) -> None:
     """Serve an old version's contents again, as a new version."""
-    _tell(Admin(url, admin_key, as_json, stack).post(f"/admin/v1/versions/{version}/rollback"), as_json)
+    _tell(admin, admin.post(f"/admin/v1/versions/{version}/rollback"))
 
 
 @app.command()
-def rebuild(url: Url = "", stack: StackName = "", admin_key: AdminKey = "", as_json: AsJson = False) -> None:
+@with_admin
+def rebuild(admin: Admin) -> None:
     """Embed every example again, for an index that another embedder made."""
-    _tell(Admin(url, admin_key, as_json, stack).send_long("/admin/v1/index/rebuild", b"", "examples"), as_json)
+    _tell(admin, admin.send_long("/admin/v1/index/rebuild", b"", "examples"))
 
 
-def _tell(version: dict[str, Any], as_json: bool) -> None:
-    show(version, as_json, f"version {version['number']} ({version['version']}), {version['examples']} examples")
+def _tell(admin: Admin, version: dict[str, Any]) -> None:
+    admin.show(version, f"version {version['number']} ({version['version']}), {version['examples']} examples")

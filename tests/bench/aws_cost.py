@@ -1,8 +1,13 @@
-"""What AWS charges for routing, by its list prices: nothing is measured here. `python -m tests.bench.aws_cost`"""
+"""What AWS charges for routing, by its list prices. `python -m tests.bench.aws_cost`
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+What nearvote does for a request is measured: its milliseconds by `make bench`, its reads and its log line by
+test_aws_cost.py. What the models and their answers are like is assumed.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from handler.secrets import TTL_S
 from handler.settings import Settings
 
 PRICED = "us-east-1, November 2025, first tier, no free tier"
@@ -18,15 +23,20 @@ S3_GET = 0.40e-6
 """A 304 too."""
 DYNAMODB_READ = 0.125e-6
 """A consistent read of up to 4 KB."""
+SECRET_CALL = 0.05 / 10_000
 LOG_GB = 0.50
 
 MILLION = 1_000_000
 GB = 1_000_000_000
 MEMORY_GB = 1024
 """MB in Lambda's GB."""
+CORE_MB = 1769
+"""That come with one CPU."""
 
 SECONDS = (1.5, 8.0)
-"""A short answer and a long one."""
+"""That a model takes for a short answer and for a long one."""
+OWN_SECONDS = 0.027
+"""Of one CPU for a request with `auto`: `python -m tests.bench gateway` has 37 to 39 a second."""
 GETS_PER_LOOK = 2
 """HEAD.json and fleet.yaml."""
 KEY_SECONDS = 3.0
@@ -47,7 +57,7 @@ class Load:
     """One routed request, of many that keep their execution environments busy."""
 
     seconds: float
-    """That it takes, waiting for the model included."""
+    """That the model takes."""
     memory_mb: int = 2048
     architecture: str = "x86_64"
     api_request: float = REST_REQUEST
@@ -55,42 +65,67 @@ class Load:
     poll_seconds: float = Settings().poll_seconds
     logged_bytes: int = LOGGED_BYTES
 
+    @property
+    def own_seconds(self) -> float:
+        """A CPU more makes one request no faster."""
+        return OWN_SECONDS * max(1.0, CORE_MB / self.memory_mb)
+
 
 @dataclass(frozen=True, slots=True)
 class Bill:
     """Dollars per million requests. The models' own prices, cold starts and what costs by the month are not in it."""
 
-    function: float
+    waiting: float
+    work: float
+    """The fee for the call included."""
     api: float
     transfer: float
     index: float
     keys: float
+    secret: float
     logs: float
 
     @property
     def total(self) -> float:
-        return self.function + self.api + self.transfer + self.index + self.keys + self.logs
+        function = self.waiting + self.work
+        return function + self.api + self.transfer + self.index + self.keys + self.secret + self.logs
 
 
 def per_million(load: Load) -> Bill:
     """An environment answers one request at a time: it looks for news, and reads the key, once per request at most."""
-    looks = min(1.0, load.seconds / load.poll_seconds) if load.poll_seconds else 1.0
-    gb_seconds = load.seconds * load.memory_mb / MEMORY_GB
+    seconds = load.seconds + load.own_seconds
+    looks = min(1.0, seconds / load.poll_seconds) if load.poll_seconds else 1.0
+    second = load.memory_mb / MEMORY_GB * GB_SECOND[load.architecture]
     return Bill(
-        function=MILLION * (gb_seconds * GB_SECOND[load.architecture] + LAMBDA_REQUEST),
+        waiting=MILLION * load.seconds * second,
+        work=MILLION * (load.own_seconds * second + LAMBDA_REQUEST),
         api=MILLION * load.api_request,
         transfer=MILLION * (load.answer_bytes + PROMPT_BYTES) / GB * TRANSFER_GB,
         index=MILLION * looks * GETS_PER_LOOK * S3_GET,
-        keys=MILLION * min(1.0, load.seconds / KEY_SECONDS) * DYNAMODB_READ,
+        keys=MILLION * min(1.0, seconds / KEY_SECONDS) * DYNAMODB_READ,
+        secret=MILLION * min(1.0, seconds / TTL_S) * SECRET_CALL,
         logs=MILLION * load.logged_bytes / GB * LOG_GB,
     )
 
 
-LEVERS: dict[str, Callable[[Load], Load]] = {
-    "as deployed": lambda load: load,
-    "`Architecture=arm64`": lambda load: replace(load, architecture="arm64"),
-    "`DataMemory=1024`": lambda load: replace(load, memory_mb=1024),
-    "both": lambda load: replace(load, architecture="arm64", memory_mb=1024),
+ITEMS: dict[str, Callable[[Bill], float]] = {
+    "Lambda, while the model answers": lambda bill: bill.waiting,
+    f"Lambda, nearvote's own {OWN_SECONDS * 1000:.0f} ms and the call": lambda bill: bill.work,
+    "API Gateway, a REST API": lambda bill: bill.api,
+    "data out": lambda bill: bill.transfer,
+    "S3, looking for a new index or fleet": lambda bill: bill.index,
+    "DynamoDB, reading the key": lambda bill: bill.keys,
+    "Secrets Manager": lambda bill: bill.secret,
+    "CloudWatch Logs": lambda bill: bill.logs,
+    "**in all**": lambda bill: bill.total,
+}
+Levers = Mapping[str, Callable[[Load], Load]]
+MAIN_LEVERS: Levers = {
+    "in all with `Architecture=arm64`": lambda load: replace(load, architecture="arm64"),
+    "in all with `DataMemory=1024`": lambda load: replace(load, memory_mb=1024),
+    "in all with both": lambda load: replace(load, architecture="arm64", memory_mb=1024),
+}
+SMALL_LEVERS: Levers = {
     "answers that are not streamed": lambda load: replace(load, answer_bytes=WHOLE_BYTES),
     "the same behind an HTTP API": lambda load: replace(load, answer_bytes=WHOLE_BYTES, api_request=HTTP_REQUEST),
     "`NEARVOTE_POLL_SECONDS=30`": lambda load: replace(load, poll_seconds=30.0),
@@ -98,16 +133,23 @@ LEVERS: dict[str, Callable[[Load], Load]] = {
 }
 
 
-def markdown() -> str:
-    """Where the money goes, and what each lever makes of the sum."""
-    loads = [Load(seconds) for seconds in SECONDS]
-    items = {field.name: [getattr(per_million(load), field.name) for load in loads] for field in fields(Bill)}
-    sums = {name: [per_million(pulled(load)).total for load in loads] for name, pulled in LEVERS.items()}
-    return f"{_table('dollars per million requests', items)}\n\n{_table('in all', sums)}"
+def cost_table() -> str:
+    """Where the money goes, and what the levers that count make of the sum."""
+    bills = [per_million(Load(seconds)) for seconds in SECONDS]
+    items = {name: [item(bill) for bill in bills] for name, item in ITEMS.items()}
+    return _table("dollars per million requests", items | _sums(MAIN_LEVERS))
+
+
+def small_levers_table() -> str:
+    return _table("dollars per million requests, in all", _sums(SMALL_LEVERS))
+
+
+def _sums(levers: Levers) -> dict[str, list[float]]:
+    return {name: [per_million(pull(Load(seconds))).total for seconds in SECONDS] for name, pull in levers.items()}
 
 
 def _table(title: str, rows: dict[str, list[float]]) -> str:
-    head = [title, *(f"{seconds:g} s each" for seconds in SECONDS)]
+    head = [title, *(f"a model that takes {seconds:g} s" for seconds in SECONDS)]
     body = [[name, *(f"{dollars:.2f}" for dollars in row)] for name, row in rows.items()]
     return "\n".join(_line(cells) for cells in (head, ["---", *["---:"] * len(SECONDS)], *body))
 
@@ -117,4 +159,4 @@ def _line(cells: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    print(f"{PRICED}\n\n{markdown()}")  # noqa: T201
+    print(f"{PRICED}\n\n{cost_table()}\n\n{small_levers_table()}")  # noqa: T201

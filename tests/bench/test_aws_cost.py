@@ -1,25 +1,41 @@
-"""What AWS charges, worked out by hand."""
+"""What AWS charges, worked out by hand, for what nearvote is counted to do."""
 
-import inspect
 import logging
 import re
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from handler import fleet as fleets
+from handler.data.live import Watcher
 from handler.data.record import log, record
 from handler.flow import Cause, Decision, Outcome, Ranked, Usage
-from handler.keys import KeyRecord, KeyStore
+from handler.keys import KeyRecord, KeyStore, NewKey
+from handler.sqlite_table import SqliteTable
+from handler.table import Record
+from index.directory_store import DirectoryStore
+from index.store import Stored
+from index.versions import Repository
+from tests.admin_server import FLEET
 from tests.bench import aws_cost
 from tests.bench.aws_cost import Load, per_million
-from tests.infra.artifact import ROOT
+from tests.dynamodb_server import Clock
+from tests.nearvote_server import copy_home
+from tests.providers import ROOT
+
+README = (ROOT / "README.md").read_text()
 
 
-def test_a_million_requests_of_two_seconds_cost_what_a_hand_works_out() -> None:
+def test_a_million_requests_of_two_seconds_cost_what_a_hand_works_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws_cost, "OWN_SECONDS", 0.25)
     bill = per_million(
-        Load(2.0, memory_mb=1024, answer_bytes=98_000, poll_seconds=4.0, logged_bytes=1_000, architecture="arm64")
+        Load(1.75, memory_mb=2048, answer_bytes=98_000, poll_seconds=4.0, logged_bytes=1_000, architecture="arm64")
     )
-    # 2,000,000 GB-seconds at $0.0000133334, and a million calls at $0.20.
-    assert bill.function == pytest.approx(26.8668)
+    # 3,500,000 GB-seconds at $0.0000133334.
+    assert bill.waiting == pytest.approx(46.6669)
+    # 500,000 of nearvote's own, and a million calls at $0.20.
+    assert bill.work == pytest.approx(6.8667)
     assert bill.api == pytest.approx(3.50)
     # 98,000 bytes out to the client and 2,000 to the model, a million times: 100 GB at $0.09.
     assert bill.transfer == pytest.approx(9.00)
@@ -27,9 +43,16 @@ def test_a_million_requests_of_two_seconds_cost_what_a_hand_works_out() -> None:
     assert bill.index == pytest.approx(0.40)
     # Two requests for three seconds that a key is kept: 666,667 reads at $0.125 a million.
     assert bill.keys == pytest.approx(0.125 * 2 / 3)
+    # 150 requests for 300 seconds that the secret is kept: 6,667 calls at $0.05 for 10,000.
+    assert bill.secret == pytest.approx(0.05 * 2 / 3)
     # 1 GB.
     assert bill.logs == pytest.approx(0.50)
-    assert bill.total == pytest.approx(26.8668 + 3.50 + 9.00 + 0.40 + 0.125 * 2 / 3 + 0.50)
+    assert bill.total == pytest.approx(46.6669 + 6.8667 + 3.50 + 9.00 + 0.40 + 0.175 * 2 / 3 + 0.50)
+
+
+@pytest.mark.parametrize(("memory_mb", "seconds"), [(1769, 0.027), (3538, 0.027), (1024, 0.027 * 1769 / 1024)])
+def test_less_than_a_cpu_works_longer_and_more_than_one_no_less(memory_mb: int, seconds: float) -> None:
+    assert Load(1.0, memory_mb).own_seconds == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("poll_seconds", [0.0, 2.0, 8.0])
@@ -37,6 +60,17 @@ def test_no_request_looks_twice_or_reads_its_key_twice(poll_seconds: float) -> N
     bill = per_million(Load(8.0, poll_seconds=poll_seconds))
     assert bill.index == pytest.approx(0.80)
     assert bill.keys == pytest.approx(0.125)
+
+
+def test_the_readme_has_the_costs_that_are_computed() -> None:
+    assert aws_cost.PRICED in README
+    assert aws_cost.cost_table() in README
+
+
+def test_nearvotes_own_time_is_that_of_the_rate_that_was_measured() -> None:
+    rate = re.search(r"^\| `auto`, requests/s on one core,[^|]* \| (\d+) to (\d+) \|$", README, re.MULTILINE)
+    assert rate is not None
+    assert 1 / int(rate[2]) <= aws_cost.OWN_SECONDS <= 1 / int(rate[1])
 
 
 def test_what_is_deployed_is_what_is_priced() -> None:
@@ -47,8 +81,44 @@ def test_what_is_deployed_is_what_is_priced() -> None:
     assert "NEARVOTE_POLL_SECONDS" not in template
 
 
-def test_a_key_is_kept_as_long_as_is_priced() -> None:
-    assert inspect.signature(KeyStore).parameters["ttl"].default == aws_cost.KEY_SECONDS
+class CountingStore(DirectoryStore):
+    gets = 0
+
+    def get(self, key: str, unless: str | None = None) -> Stored | None:
+        self.gets += 1
+        return super().get(key, unless)
+
+
+class CountingTable(SqliteTable):
+    gets = 0
+
+    def get(self, kind: str, id: str) -> Record | None:
+        self.gets += 1
+        return super().get(kind, id)
+
+
+def test_a_look_that_finds_nothing_new_has_as_many_gets_as_are_priced(starter_home: Path, tmp_path: Path) -> None:
+    home = copy_home(starter_home, tmp_path / "home")
+    (home / fleets.KEY).write_text(FLEET)
+    store = CountingStore(home)
+    repository = Repository(store)
+    watcher = Watcher(store, repository, repository.current().manifest.fingerprint, interval=2.0)
+    store.gets = 0
+    watcher.refresh()
+    assert watcher.live.ballot is not None
+    assert store.gets == aws_cost.GETS_PER_LOOK
+
+
+def test_a_key_is_read_once_in_as_long_as_is_priced(tmp_path: Path) -> None:
+    with closing(CountingTable(tmp_path / "state.db")) as table:
+        _, key = KeyStore(table, b"pepper").create(NewKey(name="app"))
+        clock = Clock(0.0)
+        keys = KeyStore(table, b"pepper", clock)
+        reads = []
+        for clock.seconds in (0.0, 1.0, aws_cost.KEY_SECONDS - 0.01, aws_cost.KEY_SECONDS):
+            assert keys.authenticate(key) is not None
+            reads.append(table.gets)
+    assert reads == [1, 1, 1, 2]
 
 
 def test_a_request_line_is_no_longer_than_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:

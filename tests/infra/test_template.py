@@ -56,6 +56,22 @@ Resources:
           Properties: {Path: '/v1/{proxy+}', Method: ANY, TimeoutInMillis: 900000, ResponseTransferMode: SPELLING}
 """
 """The same route as an event of SAM's, which is how SAM would have one stream."""
+VERSIONED = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  DataMemory: {Type: Number, Default: 2048}
+Resources:
+  DataFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.13
+      Handler: run.sh
+      MemorySize: !Ref DataMemory
+      SnapStart: {ApplyOn: PublishedVersions}
+      AutoPublishAlias: live
+      AutoPublishAliasAllProperties: true
+"""
+"""As SnapStart would have it."""
 MISSPELT = (
     "STREAM",
     "response_stream",
@@ -219,6 +235,15 @@ def test_a_changed_parameter_reaches_the_stage(source: str) -> None:
     # SAM names a deployment after the definition's text, in which ResponseMode's value is not: without this, a switch
     # to buffered would leave a stage that still streams.
     assert "AlwaysDeploy: true" in source
+
+
+def test_sam_publishes_no_version_for_a_parameters_new_value(tools: Path) -> None:
+    """Why there is no SnapStart here: infra/README.md. It snapshots published versions only."""
+    changed = [{}, {"DataMemory": "1024"}]
+    made = transform(tools / "python", [Job(VERSIONED, parameters) for parameters in changed])
+    before, after = [list(deploy(*each).of_type("AWS::Lambda::Version")) for each in zip(made, changed, strict=True)]
+    assert before == after
+    assert len(before) == 1
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,20 @@ def test_after_it_the_stack_s_functions_route_auto_with_the_secret_s_keys(
         assert upstream.received[0].headers["authorization"] == "Bearer sk-needle"
 
 
+def test_the_stack_can_stand_before_the_command(deployed: Deployed, fleet_file: Path) -> None:
+    command = ["bootstrap", "--fleet", str(fleet_file), "--no-starter"]
+    printed, _ = done(CliRunner().invoke(app, ["--stack", deployed.name, *command]))
+    assert KEY.fullmatch(printed)
+    _, told = done(CliRunner().invoke(app, ["--stack", "no-such-stack", *command, "--stack", deployed.name]))
+    assert told[-1] == f"{deployed.name} answers at https://api.example/live/v1"
+
+
+def test_without_a_stack_there_is_nothing_to_bootstrap() -> None:
+    result = CliRunner().invoke(app, ["bootstrap"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Invalid value for --stack: which stack?" in result.stderr
+
+
 def test_a_second_run_keeps_everything(bootstrap: Bootstrap, deployed: Deployed, fleet_file: Path) -> None:
     printed, _ = done(bootstrap("--fleet", fleet_file))
     before = (deployed.fleet(), deployed.secret, deployed.services.repository.current().version)
@@ -361,7 +375,7 @@ def test_a_missing_region_is_told_and_a_given_one_is_used(deployed: Deployed, mo
         find_stack(deployed.name, "eu-west-1")
 
 
-def test_every_command_takes_a_stack_and_its_url_goes_before_another(
+def test_a_stack_s_url_goes_before_that_of_the_environment_and_a_url_behind_the_command_before_both(
     admin_server: AdminServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = deploy(TEMPLATE, admin_server.url)
@@ -369,13 +383,13 @@ def test_every_command_takes_a_stack_and_its_url_goes_before_another(
     monkeypatch.setenv("NEARVOTE_ADMIN_KEY", admin_server.admin_key)
 
     def run(*arguments: str) -> Any:
-        return orjson.loads(done(CliRunner().invoke(app, [*arguments, "--stack", stack, "--json"]))[0])
+        before = orjson.loads(done(CliRunner().invoke(app, ["--stack", stack, *arguments, "--json"]))[0])
+        behind = orjson.loads(done(CliRunner().invoke(app, [*arguments, "--stack", stack, "--json"]))[0])
+        assert before == behind
+        return behind
 
     assert [record["name"] for record in run("keys", "list")] == ["operator"]
     assert run("examples", "list")["total"] == 0
     assert run("index", "status")["number"] == 0
-    for group in ("keys", "examples", "index"):
-        commands = re.findall(r"^│ (\w+) ", CliRunner().invoke(app, [group, "--help"]).stdout, re.MULTILINE)
-        assert len(commands) >= 5
-        helps = [CliRunner().invoke(app, [group, command, "--help"]).stdout for command in commands]
-        assert all("--stack" in text for text in helps)
+    elsewhere = ["--stack", stack, "keys", "list", "--url", "http://127.0.0.1:1"]
+    assert refusal(CliRunner().invoke(app, elsewhere)).startswith("error: http://127.0.0.1:1 does not answer: ")

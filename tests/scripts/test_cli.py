@@ -25,7 +25,7 @@ from handler.fleet import KEY, parse
 from index.edits import Upload, add
 from index.store import open_store
 from index.versions import Repository
-from scripts.main import app
+from scripts.main import MEANINGLESS, app
 from tests.admin_server import MAXI_DOES_IT, MINI_DOES_IT, AdminServer, jsonl, served
 from tests.nearvote_server import clean_environment
 
@@ -39,6 +39,8 @@ FAULTS = [
     {"line": 2, "reason": "score of mini is outside 0..1: 2"},
     {"line": 3, "reason": "model names an unknown model 'minni'; did you mean 'mini'?"},
 ]
+COMMAND = r"^│ (\w+) "
+"""A line of a help's list of commands."""
 BAD = (GREETING, {"prompt": "p", "scores": {"mini": 2}}, {"prompt": "q", "model": "minni"}, SQL)
 
 
@@ -79,6 +81,12 @@ def refusal(result: Result) -> str:
     """What a refused command says to people."""
     assert (result.exit_code, result.stdout) == (1, "")
     return result.stderr
+
+
+@pytest.fixture
+def help_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *command: text(CliRunner().invoke(app, [*filter(None, command), "--help"]))
 
 
 def file_of(folder: Path, *rows: object, name: str = "rows.jsonl") -> Path:
@@ -375,6 +383,65 @@ def test_server_and_key_can_come_from_the_environment(
     monkeypatch.setenv("NEARVOTE_ADMIN_KEY", admin_server.admin_key)
     (record,) = printed(CliRunner().invoke(app, ["keys", "list", "--json"]))
     assert record["name"] == "operator"
+
+
+NOWHERE = ("--url", "http://127.0.0.1:1", "--admin-key", "wrong")
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("keys", "create", "--name", "a"), ("index", "history")])
+def test_server_and_key_can_stand_before_the_command(
+    admin_server: AdminServer, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    there = ("--url", admin_server.url, "--admin-key", admin_server.admin_key)
+    monkeypatch.setenv("NEARVOTE_URL", NOWHERE[1])
+    monkeypatch.setenv("NEARVOTE_ADMIN_KEY", NOWHERE[3])
+    printed(CliRunner().invoke(app, [*there, *command, "--json"]))
+    printed(CliRunner().invoke(app, [*there[:2], *command, *there[2:], "--json"]))
+
+
+def test_an_option_behind_the_command_goes_before_the_one_before_it(
+    admin_server: AdminServer, monkeypatch: pytest.MonkeyPatch, admin_home: Path
+) -> None:
+    there = ("--url", admin_server.url, "--admin-key", admin_server.admin_key)
+    command = ("keys", "list", "--json")
+    assert len(printed(CliRunner().invoke(app, [*NOWHERE, *command, *there]))) == 1
+    assert refusal(CliRunner().invoke(app, [*there, "keys", "list", *NOWHERE])).startswith(f"error: {NOWHERE[1]} does")
+    assert len(printed(CliRunner().invoke(app, ["--stack", "no-such-stack", *command, *there]))) == 1
+    monkeypatch.setenv("NEARVOTE_HOME", str(admin_home))
+    assert len(printed(CliRunner().invoke(app, [*NOWHERE, *command, "--url", ""]))) == 1  # the local state
+
+
+@pytest.mark.parametrize(
+    ("option", "command"),
+    [
+        *(("--url", command) for command in ("run", "model fetch", "bootstrap --stack s")),
+        *(("--admin-key", command) for command in ("run", "model fetch", "bootstrap --stack s")),
+        *(("--stack", command) for command in ("run", "model fetch")),
+    ],
+)
+def test_an_option_that_means_nothing_to_the_command_is_refused(option: str, command: str) -> None:
+    result = CliRunner().invoke(app, [option, "x", *command.split()])
+    told = f"Invalid value for {option}: `nearvote {command.split()[0]}` does not take it"
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_what_means_nothing_to_a_command_in_the_environment_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, model_dir: Path
+) -> None:
+    monkeypatch.setenv("NEARVOTE_URL", NOWHERE[1])
+    monkeypatch.setenv("NEARVOTE_MODEL_DIR", str(model_dir))
+    assert text(CliRunner().invoke(app, ["model", "fetch"])) == f"{model_dir}\n"
+
+
+def test_every_command_has_a_use_for_the_options_before_it_or_refuses_them(help_of: Callable[..., str]) -> None:
+    ignored = []
+    for group in re.findall(COMMAND, help_of(), re.MULTILINE):
+        for command in re.findall(COMMAND, help_of(group), re.MULTILINE) or [""]:
+            taken = set(re.findall(r"--(?:url|stack|admin-key)\b", help_of(group, command)))
+            if taken | MEANINGLESS.get(group, set()) != set(NOWHERE[::2]) | {"--stack"}:
+                ignored.append((group, command))
+    assert ignored == []
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:8080", "http://127.0.0.1:port", "ftp://127.0.0.1"])
