@@ -5,7 +5,7 @@ bytes → auth → KeyRecord → wire → Ask → decide → Decision → forwar
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from index.types import Neighbour
@@ -27,7 +27,8 @@ class Cause(enum.Enum):
     UNFAMILIAR = "unfamiliar"
     """Nothing in the index is near enough to vote."""
     NO_INDEX = "no_index"
-    """There is no index that can be read, or it is empty or knows none of the models."""
+    """There is no index that can be read, it is empty, it knows none of the models, or it has no curve to read a floor
+    or a ceiling from."""
     NO_TEXT = "no_text"
     """The request has no text to embed."""
     EMBEDDER_FAULT = "embedder_fault"
@@ -49,9 +50,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What one request may say about its routing; None and () mean: as the key says."""
+    """What one request may say about its routing; None and () mean: as the key says. At most one of the first three
+    is given."""
 
     dial: float | None = None
+    min_quality: float | None = None
+    """0..1: as cheap as the dial's curve allows while it promises this quality."""
+    max_cost: float | None = None
+    """Dollars for a typical request: as good as the curve allows while it promises to spend no more."""
     allow: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -85,9 +91,13 @@ class Ranked:
     model: str
     quality: float
     """Predicted, 0..1."""
+    vote: float
+    """What the neighbours alone say, before it is calibrated."""
     support: float
     cost: float
     """Expected dollars for this request."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """What the quality is the sum of, before it is kept within 0..1; for evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,10 @@ class Decision:
     confidence: float | None = None
     """The predicted quality of the chosen model, where there was a vote."""
     dial: float | None = None
+    promised_quality: float | None = None
+    """What the curve promises at this dial, where the request named a floor or a ceiling and restricted nothing."""
+    promised_spend: float | None = None
+    """The same in dollars for a typical request."""
     nearest: float | None = None
     """Similarity of the nearest example."""
     ranking: tuple[Ranked, ...] = ()

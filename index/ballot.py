@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from index import dial
+from index import calibration, dial
+from index import peers as nearest
+from index.calibration import TERMS, Calibration, Votes
 from index.dial import Curve
-from index.segment import Segment
+from index.outcomes import Outcomes, tabulate
 from index.snapshot import Snapshot
-from index.types import Candidate, Flags, Floats, LabelKind, Neighbour, Rows, Vote
-from index.vote import claim, predict, vote, weigh
+from index.types import Candidate, Flags, Floats, Neighbour, Peers, Rows, Vote
+from index.vote import claim, lost, predict, share, weigh
 
 MAJORITY = 0.5
 """The share of the vote past which an intent belongs to the model that its `only` labels name."""
-CURVE_EXAMPLES = 1000
-"""How many examples, evenly spread, the dial's curve is calibrated on; every start and swap waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Polled:
     """A vote together with who voted."""
 
     vote: Vote
+    votes: Votes
+    """The same of one prompt, before it was calibrated."""
     rows: Rows
     """[k] rows of the snapshot, near to far."""
     similarities: Floats
@@ -37,24 +39,28 @@ class Ballot:
 
     snapshot: Snapshot
     candidates: tuple[Candidate, ...]
-    scores: Floats
-    """[n, m]; 0 where unknown."""
-    known: Floats
-    """[n, m]; 1 where the outcome is known, else 0."""
-    claims: Floats
-    """[n, m]; 1 where an `only` label names the candidate, else 0."""
-    prior: Floats
-    """[m]; a candidate's mean over the index, NaN when nothing is known of it."""
+    outcomes: Outcomes
+    calibration: Calibration | None
+    """None where the index is too small for one: then the neighbours' vote stands as it is."""
     curve: Curve
 
-    def poll(self, vector: Floats) -> Polled:
-        """Let the nearest examples of a [384] unit vector vote. The ballot must not be empty."""
+    def poll(self, vector: Floats, structure: Floats) -> Polled:
+        """Let the nearest examples of a [384] unit vector vote; `structure` as structure.describe gives it. The
+        ballot must not be empty."""
         params = self.snapshot.manifest.params
         similarities, rows = self.snapshot.search(vector[None, :], params.k)
-        near, voters = similarities[0], rows[0]
-        cast = vote(near, self.scores[voters], self.known[voters], self.prior, params)
-        claimed = claim(weigh(near, params.beta), self.claims[voters]) > MAJORITY
-        return Polled(cast, voters, near, claimed)
+        weights = weigh(similarities, params.beta)
+        votes, support, _ = self.tally(weights, rows, structure[None, :])
+        cast = Vote(self._calibrated(votes)[0], votes.quality[0], support[0], float(similarities[0, 0]))
+        claimed = claim(weights, self.outcomes.claims[rows])[0] > MAJORITY
+        return Polled(cast, votes, rows[0], similarities[0], claimed)
+
+    def predict(self, vectors: Floats, structures: Floats) -> Floats:
+        """Quality [q, m] of many prompts at once: `vectors` [q, 384], `structures` [q, p]."""
+        params = self.snapshot.manifest.params
+        similarities, rows = self.snapshot.search(vectors, params.k)
+        votes, _, _ = self.tally(weigh(similarities, params.beta), rows, structures)
+        return self._calibrated(votes)
 
     def neighbours(self, polled: Polled, most: int) -> list[Neighbour]:
         """The nearest of those who voted, for evidence."""
@@ -64,82 +70,73 @@ class Ballot:
             for row, similarity, weight in zip(polled.rows[:most], polled.similarities, weights, strict=False)
         ]
 
+    def terms(self, polled: Polled) -> list[dict[str, float]]:
+        """For each candidate, what its quality is the sum of, for evidence; empty where it is the vote as it is."""
+        if self.calibration is None:
+            return [{} for _ in self.candidates]
+        parts = np.broadcast_arrays(*self.calibration.terms(polled.votes))
+        return [
+            dict(zip(TERMS, (float(part[0, place]) for part in parts), strict=True))
+            for place in range(len(self.candidates))
+        ]
+
+    def tally(self, weights: Floats, rows: Rows, structures: Floats) -> tuple[Votes, Floats, Floats]:
+        """The votes of neighbours `rows` [q, k], the support [q, m], and that of the ease [q, 1]."""
+        heard, kappa = self.outcomes, self.snapshot.manifest.params.kappa
+        quality, support = predict(weights, heard.scores[rows], heard.known[rows], heard.prior, kappa)
+        ease, eased = predict(weights, heard.ease[rows], heard.eased[rows], np.zeros(1, np.float32), kappa)
+        return Votes(quality, ease[:, 0], structures), support, eased
+
+    def _calibrated(self, votes: Votes) -> Floats:
+        return votes.quality if self.calibration is None else self.calibration.predict(votes)
+
     def _neighbour(self, row: int, similarity: float, weight: float) -> Neighbour:
         scores = {
-            candidate.name: round(float(self.scores[row, position]), 6)
+            candidate.name: round(float(self.outcomes.scores[row, position]), 6)
             for position, candidate in enumerate(self.candidates)
-            if self.known[row, position]
+            if self.outcomes.known[row, position]
         }
         examples = self.snapshot.examples
-        return Neighbour(examples.ids[row], similarity, weight, examples.prompts[row], scores)
+        return Neighbour(examples.ids[row], similarity, weight, examples.prompts[row], scores, examples.sources[row])
 
 
 def draw_up(snapshot: Snapshot, candidates: Sequence[Candidate]) -> Ballot:
     """The ballot of a version for a fleet; reads no files, embeds nothing."""
-    outcomes = resolve(snapshot.examples, candidates)
-    known = (~np.isnan(outcomes)).astype(np.float32)
-    scores = np.nan_to_num(outcomes, nan=0.0)
-    claims = _claims(snapshot.examples, candidates)
-    ballot = Ballot(snapshot, tuple(candidates), scores, known, claims, _prior(scores, known), dial.FLAT)
-    rows = spread(len(snapshot), CURVE_EXAMPLES)
+    table = tabulate(snapshot.examples, candidates)
+    ballot = Ballot(snapshot, tuple(candidates), table, None, dial.FLAT)
+    peers = snapshot.peers or nearest.find(snapshot, snapshot.manifest.params.k)
+    if not len(peers.rows) or not candidates:
+        return ballot
+    votes = leave_one_out(ballot, peers)
+    outcomes = _or_nan(table.scores, table.known)[peers.rows]
+    ease = _or_nan(table.ease, table.eased)[peers.rows, 0]
+    corrected, quality = calibration.calibrate(votes, outcomes, ease, table.prior) or (None, votes.quality)
+    offered = np.where(_stands_back(ballot, peers), np.float32(np.nan), quality)
     cost = np.array([candidate.cost for candidate in candidates])
-    return replace(ballot, curve=dial.calibrate(leave_one_out(ballot, rows), outcomes[rows], cost))
+    return replace(ballot, calibration=corrected, curve=dial.calibrate(offered, outcomes, cost))
 
 
-def resolve(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
-    """Outcomes float32 [n, m], NaN unknown: a candidate's own, else those it borrows by `like`, else what an
-    `only` label says."""
-    columns = {model: position for position, model in enumerate(examples.models)}
-    outcomes = np.full((len(examples), len(candidates)), np.nan, dtype=np.float32)
-    for position, candidate in enumerate(candidates):
-        for source in (candidate.name, candidate.like):
-            if source in columns:
-                column = examples.scores[:, columns[source]]
-                outcomes[:, position] = np.where(np.isnan(outcomes[:, position]), column, outcomes[:, position])
-    claims = _claims(examples, candidates)
-    claimed = claims.any(axis=1)  # an owner that no candidate stands for says nothing of the others either
-    outcomes[claimed] = claims[claimed]
-    return outcomes
+def leave_one_out(ballot: Ballot, peers: Peers) -> Votes:
+    """How the rest of the index votes on each of these examples."""
+    examples, table, params = ballot.snapshot.examples, ballot.outcomes, ballot.snapshot.manifest.params
+    weights = weigh(peers.similarities, params.beta)
+    votes, support, eased = ballot.tally(weights, peers.voters, examples.structure[peers.rows])
+    quality_lost = lost(table.scores, table.known, np.nan_to_num(table.prior))[peers.rows]
+    ease_lost = lost(table.ease, table.eased, np.zeros(1, np.float32))[peers.rows]
+    return replace(
+        votes,
+        quality=votes.quality + share(support, params.kappa) * quality_lost,
+        ease=votes.ease + (share(eased, params.kappa) * ease_lost)[:, 0],
+    )
 
 
-def _claims(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
-    """[n, m]; 1 where an `only` label names the candidate, or what it is like."""
-    claims = np.zeros((len(examples), len(candidates)), dtype=np.float32)
-    for row, label in enumerate(examples.labels):
-        if label is not None and label.kind is LabelKind.ONLY:
-            claims[row] = [label.model in (candidate.name, candidate.like) for candidate in candidates]
-    return claims
+def _stands_back(ballot: Ballot, peers: Peers) -> Flags:
+    """[r, m]: whether most of the vote says that the intent belongs to another model."""
+    weights = weigh(peers.similarities, ballot.snapshot.manifest.params.beta)
+    claimed = claim(weights, ballot.outcomes.claims[peers.voters]) > MAJORITY
+    back: Flags = claimed.any(axis=1, keepdims=True) & ~claimed
+    return back
 
 
-def leave_one_out(ballot: Ballot, rows: Rows) -> Floats:
-    """[len(rows), m]: how the rest of the index votes on each of these examples. NaN where the prior is, and
-    for a model that stands back because the intent belongs to another."""
-    if len(ballot.snapshot) < 2:
-        return np.empty((0, len(ballot.candidates)), dtype=np.float32)
-    params = ballot.snapshot.manifest.params
-    similarities, voters = others(ballot.snapshot, rows, params.k)
-    weights = weigh(similarities, params.beta)
-    quality, _ = predict(weights, ballot.scores[voters], ballot.known[voters], ballot.prior, params.kappa)
-    claimed = claim(weights, ballot.claims[voters]) > MAJORITY
-    stands_back = claimed.any(axis=1, keepdims=True) & ~claimed
-    return np.where(stands_back, np.float32(np.nan), quality)
-
-
-def others(snapshot: Snapshot, rows: Rows, k: int) -> tuple[Floats, Rows]:
-    """For each of these examples, its k nearest but itself: similarities and rows, near to far."""
-    similarities, found = snapshot.search(snapshot.examples.vectors[rows], k + 1)
-    itself = found == rows[:, None]
-    itself[~itself.any(axis=1), -1] = True  # more than k copies of it came first: leave out the last instead
-    width = found.shape[1] - 1
-    return similarities[~itself].reshape(len(rows), width), found[~itself].reshape(len(rows), width)
-
-
-def spread(count: int, most: int) -> Rows:
-    """At most `most` rows, evenly over all of them; the same for the same count."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)) if count else np.empty(0, np.int64)
-
-
-def _prior(scores: Floats, known: Floats) -> Floats:
-    count = known.sum(axis=0)
-    mean: Floats = np.divide(scores.sum(axis=0), count, out=np.full(len(count), np.nan, np.float32), where=count > 0)
-    return mean
+def _or_nan(values: Floats, known: Floats) -> Floats:
+    return np.where(known > 0, values, np.float32(np.nan))

@@ -1,42 +1,51 @@
-"""What a version needs besides its examples: the vote's parameters, picked on the examples themselves."""
+"""What a version needs besides its examples, found on the examples themselves: the vote's parameters, and peers."""
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
 
-from index.ballot import others, resolve, spread
+from index import peers
+from index.outcomes import resolve
 from index.snapshot import Snapshot
-from index.types import Candidate, Floats, VoteParams
-from index.vote import predict, weigh
+from index.types import Candidate, Floats, Peers, VoteParams
+from index.vote import lost, predict, share, weigh
 
-WIDTHS = (10, 20, 50, 100)
-SHARPNESS = (5.0, 10.0, 20.0, 40.0)
+WIDTHS = (10, 20, 50, 100, 200)
+SHARPNESS = (2.5, 5.0, 10.0, 20.0)
 SHRINKAGE = (0.1, 0.3, 1.0, 3.0)
+USUAL = (100, 5.0, 1.0)
 TUNING_EXAMPLES = 1000
 UNFAMILIAR_SHARE = 0.01
 """A prompt is unfamiliar when its nearest example is as far as that of the loneliest 1 % of the index's own."""
 
 
-def tune(snapshot: Snapshot) -> VoteParams:
-    """k, β and κ with the smallest leave-one-out squared error, and the similarity that counts as familiar."""
-    if len(snapshot) < 2:
-        return VoteParams()
-    rows = spread(len(snapshot), TUNING_EXAMPLES)
-    similarities, voters = others(snapshot, rows, max(WIDTHS))
+def tune(snapshot: Snapshot) -> tuple[VoteParams, Peers]:
+    """k, β and κ with the smallest leave-one-out squared error, the similarity that counts as familiar, and the k
+    nearest others of the version's examples."""
+    found = peers.find(snapshot, max(WIDTHS))
+    if not len(found.rows):
+        return VoteParams(), found
+    tried = peers.narrow(found, max(WIDTHS), TUNING_EXAMPLES)
     candidates = [Candidate(model, 0.0) for model in _named(snapshot)]
     outcomes = resolve(snapshot.examples, candidates)
     known = (~np.isnan(outcomes)).astype(np.float32)
     scores = np.nan_to_num(outcomes, nan=0.0)
     prior = scores.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    missing = lost(scores, known, prior)[tried.rows]
 
-    def error(choice: tuple[int, float, float]) -> float:
+    def error(choice: tuple[int, float, float]) -> Floats:
         k, beta, kappa = choice
-        near = voters[:, :k]
-        quality, _ = predict(weigh(similarities[:, :k], beta), scores[near], known[near], prior, kappa)
-        return _squared_error(quality, outcomes[rows])
+        near = tried.voters[:, :k]
+        quality, support = predict(weigh(tried.similarities[:, :k], beta), scores[near], known[near], prior, kappa)
+        quality += share(support, kappa) * missing
+        squared: Floats = np.nansum((quality - outcomes[tried.rows]) ** 2, axis=1)
+        return squared
 
-    k, beta, kappa = min(product(WIDTHS, SHARPNESS, SHRINKAGE), key=error)
-    return VoteParams(k, beta, kappa, round(float(np.quantile(similarities[:, 0], UNFAMILIAR_SHARE)), 4))
+    errors = {choice: error(choice) for choice in product(WIDTHS, SHARPNESS, SHRINKAGE)}
+    k, beta, kappa = _clearly_best(errors)
+    familiar = round(float(np.quantile(found.similarities[:, 0], UNFAMILIAR_SHARE)), 4)
+    return VoteParams(k, beta, kappa, familiar), peers.narrow(found, k)
 
 
 def _named(snapshot: Snapshot) -> list[str]:
@@ -44,5 +53,9 @@ def _named(snapshot: Snapshot) -> list[str]:
     return sorted({*snapshot.examples.models, *(label.model for label in labels)})
 
 
-def _squared_error(quality: Floats, outcomes: Floats) -> float:
-    return float(np.nansum((quality - outcomes) ** 2))
+def _clearly_best(errors: Mapping[tuple[int, float, float], Floats]) -> tuple[int, float, float]:
+    """The choice with the least error, if it beats USUAL by more than two standard errors of their difference:
+    on a few hundred examples many choices come first by luck."""
+    best = min(errors, key=lambda choice: errors[choice].sum())
+    lead = errors[USUAL] - errors[best]
+    return best if lead.mean() > 2 * lead.std() / np.sqrt(len(lead)) else USUAL

@@ -1,4 +1,4 @@
-"""The edits of the index: uploads, relabels, deletions, a rebuild. Each is one new version.
+"""The edits of the index: a start, uploads, relabels, deletions, a rebuild. Each is one new version.
 
 An edit is computed again from the version it lands on, so what a writer checked still holds when it was not the
 first; only vectors are kept from the first look.
@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import orjson
 
 from index import segment as segments
 from index.errors import BadUpload, UnknownExample
-from index.examples import Catalog, Parsed, parse
+from index.examples import Catalog, Parsed, parse, relabelled
 from index.segment import Segment
 from index.snapshot import Snapshot
 from index.types import Candidate, Example, Fault, Floats
@@ -45,6 +44,15 @@ class Report:
     skipped: tuple[Fault, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    snapshot: Snapshot
+    left_out: int
+    """Examples that have no text to embed."""
+
+
 def add(
     repository: Repository,
     upload: Upload,
@@ -73,6 +81,11 @@ def add(
     return Report(snapshot, len(taken.examples) - len(dropped), len(dropped), taken.faults)
 
 
+def start(repository: Repository, first: Segment, fingerprint: str, message: str) -> Snapshot:
+    """The first version; an index that has one stays as it is, even if another writer made it just now."""
+    return repository.commit(lambda base: Change(None if base.manifest.number else first), message, fingerprint)
+
+
 def holds(base: Snapshot, upload: Upload, candidates: Sequence[Candidate]) -> bool:
     """Whether every example of an upload is in the index already, just as the upload has it."""
     try:
@@ -89,7 +102,7 @@ def holds(base: Snapshot, upload: Upload, candidates: Sequence[Candidate]) -> bo
 def relabel(
     repository: Repository, id: str, outcome: Mapping[str, object], candidates: Sequence[Candidate]
 ) -> Snapshot:
-    """New outcomes (`{"model": X}`, `{"only": X}` or `{"scores": {…}}`) for an example that keeps its vector.
+    """New outcomes (`{"model": X}`, `{"only": X}` or `{"scores": {…}}`) for an example that keeps all else.
     Raises UnknownExample, or BadUpload saying what is wrong with the outcome."""
 
     def edit(base: Snapshot) -> Change:
@@ -97,12 +110,11 @@ def relabel(
             raise UnknownExample([id])
         row = base.rows[id]
         old = base.examples.example(row)
-        line = {"id": id, "prompt": old.prompt, "task": old.task, **outcome}
-        upload = Upload(orjson.dumps(line), replace=True)
-        (new,) = _take(base, upload, candidates).examples
+        new = relabelled(old, outcome, _catalog(base, candidates))
         if new == old:
             return Change(None)
-        return Change(segments.from_examples([new], base.examples.vectors[[row]]), (row,))
+        vectors, structure = base.examples.vectors[[row]], base.examples.structure[[row]]
+        return Change(segments.from_examples([new], vectors, structure), (row,))
 
     return repository.commit(edit, f"relabel {id}")
 
@@ -119,25 +131,40 @@ def remove(repository: Repository, ids: Sequence[str]) -> Snapshot:
     return repository.commit(edit, f"delete {len(set(ids))} example(s)")
 
 
-def rebuild(repository: Repository, embed: Embed, fingerprint: str) -> Snapshot:
-    """Every example embedded again, by this embedder."""
+def rebuild(repository: Repository, embed: Embed, fingerprint: str) -> Rebuilt:
+    """Every example embedded again, by this embedder. One without text keeps its vector if this embedder made it;
+    else it is left out, and only older versions have it."""
 
     vectors: dict[str, Floats] = {}
+    left_out: list[int] = []
 
     def rebuilt(base: Snapshot) -> Segment:
-        prompts = base.examples.prompts
-        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in vectors]
+        kept = _embeddable(base, fingerprint)
+        left_out[:] = [len(base) - len(kept)]
+        missing = [prompt for prompt in dict.fromkeys(kept.prompts) if prompt and prompt not in vectors]
         if missing:
             vectors.update(zip(missing, embed(missing), strict=True))
-        rows = np.array([vectors[prompt] for prompt in prompts], np.float32)
-        return replace(base.examples, vectors=rows.reshape(base.examples.vectors.shape))
+        rows = [vectors.get(prompt, old) for prompt, old in zip(kept.prompts, kept.vectors, strict=True)]
+        return replace(kept, vectors=np.array(rows, np.float32).reshape(kept.vectors.shape))
 
     rebuilt(repository.current())  # the long work first, outside the time that a race may take
-    return repository.replace_all(rebuilt, "rebuild with another embedder", fingerprint)
+    snapshot = repository.replace_all(rebuilt, "rebuild with another embedder", fingerprint)
+    return Rebuilt(snapshot, left_out[0])
+
+
+def _embeddable(base: Snapshot, fingerprint: str) -> Segment:
+    """The examples that this embedder can embed, or has."""
+    if base.manifest.fingerprint == fingerprint:
+        return base.examples
+    return base.examples.take(np.array([row for row, prompt in enumerate(base.examples.prompts) if prompt], np.int64))
+
+
+def _catalog(base: Snapshot, candidates: Sequence[Candidate]) -> Catalog:
+    return Catalog(tuple(candidates), frozenset(base.examples.models))
 
 
 def _take(base: Snapshot, upload: Upload, candidates: Sequence[Candidate]) -> Parsed:
-    catalog = Catalog(tuple(candidates), frozenset(base.examples.models))
+    catalog = _catalog(base, candidates)
     parsed = parse(upload.data, catalog, frozenset() if upload.replace else base.rows, upload.name)
     if parsed.faults and not upload.skip_bad:
         raise BadUpload(parsed.faults)

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from index.errors import BadUpload
@@ -87,6 +87,16 @@ def parse(data: bytes, catalog: Catalog, taken: Container[str] = frozenset(), na
     return Parsed(tuple(examples), tuple(faults), count_lines(text))
 
 
+def relabelled(example: Example, outcome: Mapping[str, object], catalog: Catalog) -> Example:
+    """The example with other outcomes: `{"model": X}`, `{"only": X}` or `{"scores": {…}}`. Raises BadUpload."""
+    try:
+        _check_names(outcome)
+        scores, label = _Checker(catalog, frozenset()).outcome(outcome)
+    except _RefusedError as refusal:
+        raise BadUpload([Fault(1, str(refusal))]) from refusal
+    return replace(example, scores=scores, label=label)
+
+
 class _RefusedError(Exception):
     """Why a row is no example."""
 
@@ -123,15 +133,19 @@ class _Checker:
         prompt = _prompt(fields)
         example_id = _id(fields, prompt)
         task = _task(fields)
+        scores, label = self.outcome(fields)
+        return Example(example_id, prompt, scores, label, task)
+
+    def outcome(self, fields: Mapping[str, object]) -> tuple[dict[str, float], Label | None]:
         outcomes = [name for name in _OUTCOMES if name in fields]
         if not outcomes:
             raise _RefusedError("no outcome: give one of model, only, scores")
         if len(outcomes) > 1:
             raise _RefusedError(f"{' and '.join(outcomes)} together: give only one of them")
         if "scores" in fields:
-            return Example(example_id, prompt, self._scores(fields["scores"]), task=task)
+            return self._scores(fields["scores"]), None
         label = self._label(LabelKind(outcomes[0]), fields[outcomes[0]])
-        return Example(example_id, prompt, self.catalog.expand(label), label, task)
+        return self.catalog.expand(label), label
 
     def _label(self, kind: LabelKind, model: object) -> Label:
         if not isinstance(model, str):

@@ -2,6 +2,7 @@
 
 index/versions/ID.json   a manifest
 index/segments/ID.npz    a segment
+index/peers/ID.npz       the nearest others of a version's examples
 """
 
 import hashlib
@@ -12,11 +13,12 @@ from dataclasses import asdict
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from index import peers
 from index import segment as segments
 from index.errors import Damaged, UnknownVersion
 from index.segment import Segment
 from index.store import ObjectStore
-from index.types import Manifest, SegmentRef
+from index.types import Manifest, Peers, SegmentRef
 
 FORMAT = 1
 CACHED_SEGMENTS = 64
@@ -65,6 +67,18 @@ class Objects:
         segment = segments.from_bytes(stored.data)
         self._segments.put(id, segment)
         return segment
+
+    def put_peers(self, found: Peers) -> str:
+        data = peers.to_bytes(found)
+        id = _name(data)
+        self._store.put(f"index/peers/{id}.npz", data)
+        return id
+
+    def peers(self, id: str, examples: int) -> Peers:
+        stored = self._store.get(f"index/peers/{id}.npz")
+        if stored is None or _name(stored.data) != id:
+            raise Damaged(f"peers {id} are {'missing' if stored is None else 'not what their name says'}")
+        return peers.from_bytes(stored.data, examples)
 
 
 def _name(data: bytes) -> str:

@@ -43,10 +43,13 @@ class Example:
 
     id: str
     prompt: str
+    """Empty where it was kept out of storage: its vector and structure are enough to vote."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Model → score 0..1. A model that is absent is unknown, which is never counted as 0."""
     label: Label | None = None
     task: str = ""
+    source: str = ""
+    """The set that a starter example comes from; uploads have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,25 @@ class Manifest:
     """Of the embedder whose vectors the segments hold."""
     segments: tuple[SegmentRef, ...] = ()
     params: VoteParams = VoteParams()
+    peers: str | None = None
+    """The object that holds its examples' nearest others."""
 
     @property
     def examples(self) -> int:
         return sum(ref.rows - len(ref.dropped) for ref in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """For r examples of a version, the others nearest to each. A search over the whole index, so a version keeps it:
+    tuning, calibration and the dial's curve are computed from it, leave-one-out."""
+
+    rows: Rows
+    """[r] of the version's snapshot"""
+    voters: Rows
+    """[r, k] rows of the nearest others, near to far."""
+    similarities: Floats
+    """[r, k]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +127,7 @@ class Neighbour:
     weight: float
     prompt: str
     scores: Mapping[str, float]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +136,8 @@ class Vote:
 
     quality: Floats
     """Predicted score 0..1; NaN for a model of which nothing is known."""
+    plain: Floats
+    """What the neighbours alone say, before it is calibrated."""
     support: Floats
     """Σ of the weights of neighbours whose outcome is known; 0 = only the prior spoke."""
     nearest: float

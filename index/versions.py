@@ -188,7 +188,8 @@ class Repository:
 
     def _manifest(self, base: Snapshot, refs: tuple[SegmentRef, ...], message: str, fingerprint: str) -> Manifest:
         plain = self._succeed(base, Manifest(0, None, "", message, fingerprint, refs))
-        return replace(plain, params=tune(self._assemble(plain)))
+        params, peers = tune(self._assemble(plain))
+        return replace(plain, params=params, peers=self._objects.put_peers(peers) if len(peers.rows) else None)
 
     def _succeed(self, base: Snapshot, manifest: Manifest) -> Manifest:
         return replace(
@@ -199,9 +200,9 @@ class Repository:
         )
 
     def _assemble(self, manifest: Manifest, version: str = EMPTY) -> Snapshot:
-        return assemble(
-            version, manifest, [self._objects.segment(ref.id) for ref in manifest.segments], self._dimensions
-        )
+        parts = [self._objects.segment(ref.id) for ref in manifest.segments]
+        peers = self._objects.peers(manifest.peers, manifest.examples) if manifest.peers else None
+        return assemble(version, manifest, parts, self._dimensions, peers)
 
     def _compacted(self, refs: tuple[SegmentRef, ...]) -> tuple[SegmentRef, ...]:
         if len(refs) <= MOST_SEGMENTS:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from index.types import Floats, Vote, VoteParams
+from index.types import Floats
 
 
 def weigh(similarities: Floats, beta: float) -> Floats:
@@ -23,14 +23,22 @@ def predict(weights: Floats, scores: Floats, known: Floats, prior: Floats, kappa
     return quality, support
 
 
+def share(support: Floats, kappa: float) -> Floats:
+    """Of a predicted quality, what the neighbours say and not the prior."""
+    heard: Floats = support / (support + kappa)
+    return heard
+
+
+def lost(scores: Floats, known: Floats, mean: Floats) -> Floats:
+    """[n, m]: how far the mean over the others lies below the mean over all, where an example is left out; above it
+    where negative. All of it is the example's own doing, and is held against no prompt from outside: left in, it
+    would tell what was left out."""
+    below: Floats = known * (scores - mean) / np.maximum(known.sum(axis=0) - 1, 1)
+    return below
+
+
 def claim(weights: Floats, claims: Floats) -> Floats:
     """[..., m]: the share of the whole vote that says "this intent belongs to that model alone".
     `weights` [..., k]; `claims` [..., k, m] is 1 where an example has an `only` label for a model, else 0."""
     share: Floats = (weights[..., None, :] @ claims)[..., 0, :] / weights.sum(axis=-1, keepdims=True)
     return share
-
-
-def vote(similarities: Floats, scores: Floats, known: Floats, prior: Floats, params: VoteParams) -> Vote:
-    """One prompt's vote: `similarities` [k] near to far, `scores` and `known` [k, m], `prior` [m]."""
-    quality, support = predict(weigh(similarities, params.beta), scores, known, prior, params.kappa)
-    return Vote(quality, support, float(similarities[0]))

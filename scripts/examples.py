@@ -14,6 +14,8 @@ app = typer.Typer(help="Labelled examples: what the vote is made of.", no_args_i
 
 PATH = "/admin/v1/examples"
 COLUMNS = ("id", "outcome", "task", "prompt")
+NO_TEXT = "(no text)"
+"""Stands for a prompt that was kept out of storage."""
 
 Id = Annotated[str, typer.Argument(help="The example's id.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000)]
@@ -69,7 +71,8 @@ def search(
 def show_example(admin: Admin, id: Id) -> None:
     """One example, whole."""
     example = admin.get(f"{PATH}/{quote(id, safe='')}")
-    admin.show(example, f"{example['id']}  {_outcome(example)}  {example['task']}\n\n{example['prompt']}")
+    head = (example["id"], _outcome(example), example["task"], example.get("source"))
+    admin.show(example, f"{'  '.join(filter(None, head))}\n\n{example['prompt'] or NO_TEXT}")
 
 
 @app.command()
@@ -117,7 +120,8 @@ def _version(version: dict[str, Any]) -> str:
 
 
 def _row(example: dict[str, Any]) -> dict[str, Any]:
-    return {**example, "outcome": _outcome(example)}
+    prompt = example["prompt"] or f"{NO_TEXT} {example.get('source', '')}"
+    return {**example, "outcome": _outcome(example), "prompt": prompt}
 
 
 def _outcome(example: dict[str, Any]) -> str:

@@ -8,8 +8,11 @@ from pathlib import Path
 from handler import fleet as fleets
 from handler.keys import KeyStore, NewKey, Routing
 from handler.services import Services
-from index import edits
-from index.edits import Embed, Upload
+from index import edits, starter
+from index import segment as segments
+from index.edits import Embed
+from index.embedder import DIMENSIONS
+from index.segment import Segment
 from index.store import ObjectStore
 from index.versions import EMPTY
 
@@ -23,7 +26,6 @@ PROVIDERS = {
 """Environment variable → fleet template of that provider."""
 
 TEMPLATES = Path(__file__).parent / "fleets"
-STARTER = Path(__file__).parent.parent / "index" / "starter.jsonl"
 
 
 def ensure_home(home: Path) -> None:
@@ -59,14 +61,24 @@ def fleet_for(environ: Mapping[str, str]) -> bytes:
 
 
 def ensure_index(services: Services, embed: Embed, fingerprint: str, report: Callable[[str], None]) -> None:
-    """The starter examples, where there is no version yet."""
+    """The starter examples, own and measured, where there is no version yet."""
     head = services.repository.poll_head()
     if head is not None and head[0] != EMPTY:
         return
     report("building the starter index")
-    # skip_bad: of two processes that come here together, the second one finds each line in the index already.
-    upload = Upload(STARTER.read_bytes(), STARTER.name, skip_bad=True)
-    edits.add(services.repository, upload, (), embed, fingerprint, "starter examples")
+    first = starter_segment(embed, fingerprint, report)
+    edits.start(services.repository, first, fingerprint, "starter examples")
+
+
+def starter_segment(embed: Embed, fingerprint: str, report: Callable[[str], None]) -> Segment:
+    """The measured examples are left out, and it is told, where this embedder did not make their vectors."""
+    examples = starter.own()
+    own = segments.from_examples(examples, embed([example.prompt for example in examples]))
+    measured = starter.measured(fingerprint)
+    if measured is None:
+        report("the measured examples are left out: another embedding model made their vectors")
+        return own
+    return segments.merge([own, measured], DIMENSIONS)
 
 
 def ensure_key(keys: KeyStore) -> str | None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from scripts import bootstrap, examples, keys, model, run, versions
+from scripts import bootstrap, evaluate, examples, keys, model, run, versions
 from scripts.place import AdminKey, Place, StackName, Url
 
 app = typer.Typer(
@@ -17,10 +17,12 @@ app.add_typer(versions.app, name="index")
 app.add_typer(model.app, name="model")
 app.command("run")(run.run)
 app.command("bootstrap")(bootstrap.bootstrap)
+app.command("evaluate")(evaluate.evaluate)
 
 MEANINGLESS = {
     "run": {"--url", "--stack", "--admin-key"},
     "model": {"--url", "--stack", "--admin-key"},
+    "evaluate": {"--url", "--stack", "--admin-key"},
     "bootstrap": {"--url", "--admin-key"},
 }
 """Options to commands that speak to no control plane."""

@@ -1,15 +1,20 @@
-"""`nearvote index`: status, history, diff, rollback, rebuild."""
+"""`nearvote index`: status, history, diff, rollback, rebuild, curve."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from scripts import curve_text
 from scripts.admin import Admin, with_admin
-from scripts.output import table
+from scripts.output import say, table
 
 app = typer.Typer(help="The index and its versions.", no_args_is_help=True)
 
 COLUMNS = ("number", "version", "created_at", "examples", "message")
+
+PICTURES = (".png", ".svg")
 
 Version = Annotated[str, typer.Argument(help="A version's id, from `nearvote index history`.")]
 
@@ -53,7 +58,43 @@ def rollback(admin: Admin, version: Version) -> None:
 @with_admin
 def rebuild(admin: Admin) -> None:
     """Embed every example again, for an index that another embedder made."""
-    _tell(admin, admin.send_long("/admin/v1/index/rebuild", b"", "examples"))
+    version = admin.send_long("/admin/v1/index/rebuild", b"", "examples")
+    _tell(admin, version)
+    if version.get("left_out"):
+        say(
+            f"{version['left_out']} examples without text could not be embedded: they are left out; "
+            f"version {version['parent']} still has them"
+        )
+
+
+def _picture(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"{path.name} ends in none of {', '.join(PICTURES)}")
+    return path
+
+
+@app.command()
+@with_admin
+def curve(
+    admin: Admin,
+    plot: Annotated[Path | None, typer.Option(callback=_picture, help="Draw it to FILE.png or FILE.svg.")] = None,
+) -> None:
+    """What each setting of the dial spends and gives, as measured on the index's own examples."""
+    found = admin.get("/admin/v1/dial")
+    admin.show(found, curve_text.describe(found))
+    if plot is not None:
+        _draw(found, plot)
+
+
+def _draw(curve: Mapping[str, Any], path: Path) -> None:
+    from scripts.curve_plot import draw  # matplotlib takes a second to import
+
+    try:
+        draw(curve, path)
+    except OSError as error:
+        say(f"error: {path} cannot be written: {error}")
+        raise SystemExit(1) from error
+    say(f"drawn to {path}")
 
 
 def _tell(admin: Admin, version: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""The control plane: keys, examples, index versions."""
+"""The control plane: keys, examples, index versions, the dial's curve."""
 
 from starlette.routing import Route
 
+from handler.control.dial import DialRoutes
 from handler.control.embedding import LazyEmbedder
 from handler.control.examples import ExampleRoutes
 from handler.control.guard import Guard
@@ -15,4 +16,5 @@ def control_routes(services: Services, guard: Guard, embedder: LazyEmbedder) -> 
         *KeyRoutes(guard, services.keys).routes(),
         *ExampleRoutes(guard, services.store, services.repository, embedder).routes(),
         *VersionRoutes(guard, services.repository, embedder).routes(),
+        *DialRoutes(guard, services.store, services.repository).routes(),
     ]

@@ -171,10 +171,12 @@ def _find(snapshot: Snapshot, id: str) -> Example:
 def _shown(example: Example) -> dict[str, Any]:
     label = example.label
     outcome = {label.kind.value: label.model} if label else {}
+    source = {"source": example.source} if example.source else {}
     return {
         "id": example.id,
         "prompt": example.prompt,
         "task": example.task,
+        **source,
         **outcome,
         "scores": example.scores,
     }

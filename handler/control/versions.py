@@ -62,13 +62,12 @@ class VersionRoutes:
         await self._guard(request)
 
         def work(progress: Progress) -> dict[str, Any]:
-            return describe(
-                edits.rebuild(
-                    self._repository,
-                    lambda prompts: self._embedder.embed_many(prompts, progress),
-                    self._embedder.fingerprint,
-                )
+            rebuilt = edits.rebuild(
+                self._repository,
+                lambda prompts: self._embedder.embed_many(prompts, progress),
+                self._embedder.fingerprint,
             )
+            return {**describe(rebuilt.snapshot), "left_out": rebuilt.left_out}
 
         return await answer_with_progress(request, work)
 

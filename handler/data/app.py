@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from handler import curve
 from handler.asgi import CLIENT_CLOSED_REQUEST, json_response, read_body, unless_gone
 from handler.auth import Authenticator
 from handler.data import evidence
@@ -78,6 +79,7 @@ class DataPlane:
             Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
             Route("/v1/route", self.route, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
+            Route("/v1/dial", self.dial, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
         ]
 
@@ -129,6 +131,12 @@ class DataPlane:
                 "data": [{"id": name, "object": "model", "created": 0, "owned_by": "nearvote"} for name in names],
             }
         )
+
+    async def dial(self, request: Request) -> Response:
+        """What each setting of the dial spends and gives, as measured for this index and this fleet."""
+        await self._auth.caller(request)
+        live = await self._look()
+        return json_response(curve.describe(live.ballot, live.fleet.version, live.detail))
 
     async def healthz(self, _: Request) -> Response:
         live = self._watcher.live

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,10 +16,12 @@ from handler.keys import KeyRecord
 from index import dial
 from index.ballot import Ballot, Polled
 from index.embedder import Embedder
+from index.structure import describe
 
 log = logging.getLogger("nearvote.decide")
 
 EVIDENCE_NEIGHBOURS = 10
+UNCALIBRATED = "a floor or a ceiling was asked for, but there is nothing to calibrate the dial on"
 
 
 class EmbedderFault(Exception):
@@ -49,7 +51,7 @@ class Decider:
         decision = _voted(ask, live, live.ballot, slate, polled)
         if not full_evidence:
             return decision
-        return replace(decision, neighbours=tuple(live.ballot.neighbours(polled, EVIDENCE_NEIGHBOURS)))
+        return _explained(decision, live.ballot, polled)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -79,7 +81,7 @@ class Decider:
     def _embed_and_poll(self, ballot: Ballot, text: str) -> Polled:
         assert self._embedder is not None  # noqa: S101 - decide() has asked
         try:
-            return ballot.poll(self._embedder.embed(text))
+            return ballot.poll(self._embedder.embed(text), describe(text))
         except BaseException as error:
             # Whatever it died of, a panic in native code too, the request lives. A message could quote the prompt.
             raise EmbedderFault(type(error).__name__) from None
@@ -108,8 +110,10 @@ def _unvoted(ask: Ask, live: Live, model: str, cause: Cause) -> Decision:
 
 
 def _voted(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -> Decision:
-    ranking = _ranking(ask, live, ballot, slate, polled)
-    nearest = polled.vote.nearest
+    nearest, setting = polled.vote.nearest, slate.setting(ballot.curve)
+    if setting is None:
+        return replace(_unvoted(ask, live, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)
+    ranking = _ranking(ask, live, ballot, slate.names, setting.dial, polled)
     if not ranking:
         model, cause = slate.fallback, Cause.NO_INDEX
     elif nearest < ballot.snapshot.manifest.params.familiar:
@@ -118,25 +122,38 @@ def _voted(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -
         model, cause = ranking[0].model, Cause.VOTE
     confidence = ranking[0].quality if cause is Cause.VOTE else None
     plain = _unvoted(ask, live, model, cause)
-    return replace(plain, confidence=confidence, dial=slate.dial, nearest=nearest, ranking=ranking)
+    decision = replace(plain, confidence=confidence, dial=setting.dial, nearest=nearest, ranking=ranking)
+    if setting.promise is None or cause is not Cause.VOTE:
+        return decision
+    return replace(decision, promised_quality=setting.promise.quality, promised_spend=setting.promise.spend)
 
 
-def _ranking(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -> tuple[Ranked, ...]:
+def _explained(decision: Decision, ballot: Ballot, polled: Polled) -> Decision:
+    terms = dict(zip((one.name for one in ballot.candidates), ballot.terms(polled), strict=True))
+    ranking = tuple(replace(ranked, terms=terms[ranked.model]) for ranked in decision.ranking)
+    neighbours = tuple(ballot.neighbours(polled, EVIDENCE_NEIGHBOURS))
+    return replace(decision, ranking=ranking, neighbours=neighbours)
+
+
+def _ranking(
+    ask: Ask, live: Live, ballot: Ballot, names: Sequence[str], setting: float, polled: Polled
+) -> tuple[Ranked, ...]:
     # Plain lists: for a handful of models numpy costs more than it saves.
     vote = polled.vote
-    heard = zip(ballot.candidates, vote.quality.tolist(), vote.support.tolist(), polled.claimed.tolist(), strict=True)
+    columns = (vote.quality, vote.plain, vote.support, polled.claimed)
+    heard = zip(ballot.candidates, *(column.tolist() for column in columns), strict=True)
     cost = {name: _cost(ask, live, name) for name in live.fleet.fleet.by_name}
     stands = [
-        (Ranked(one.name, quality, support, cost[one.name]), claimed)
-        for one, quality, support, claimed in heard
-        if one.name in slate.names
+        (Ranked(one.name, quality, plain, support, cost[one.name]), claimed)
+        for one, quality, plain, support, claimed in heard
+        if one.name in names
     ]
     scale = _scale(cost.values(), ballot)
     order = dial.rank(
         [ranked.quality for ranked, _ in stands],
         [ranked.cost * scale for ranked, _ in stands],
-        slate.dial,
-        ballot.curve.rate(slate.dial),
+        setting,
+        ballot.curve.rate(setting),
         [claimed for _, claimed in stands],
     )
     return tuple(stands[place][0] for place in order)

@@ -34,12 +34,16 @@ def full(decision: Decision) -> dict[str, Any]:
         "requested": decision.requested,
         "confidence": _rounded(decision.confidence),
         "dial": decision.dial,
+        "promised_quality": _rounded(decision.promised_quality),
+        "promised_spend": decision.promised_spend,
         "nearest": _rounded(decision.nearest),
         "expected_cost": decision.cost,
         "ranking": [
             {
                 "model": one.model,
                 "quality": _rounded(one.quality),
+                "vote": _rounded(one.vote),
+                "terms": {name: round(value, 4) for name, value in one.terms.items()},
                 "support": _rounded(one.support),
                 "expected_cost": one.cost,
             }
@@ -52,6 +56,7 @@ def full(decision: Decision) -> dict[str, Any]:
                 "weight": _rounded(one.weight),
                 "prompt": one.prompt,
                 "scores": one.scores,
+                "source": one.source,
             }
             for one in decision.neighbours
         ],

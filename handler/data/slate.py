@@ -8,6 +8,16 @@ from handler.errors import BadRequest, NotFound
 from handler.fleet import Fleet
 from handler.flow import Preferences
 from handler.keys import KeyRecord
+from index.dial import Curve, Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where the dial stands for one request."""
+
+    dial: float
+    promise: Promise | None = None
+    """What the curve promises there, to a request that asked for a floor or a ceiling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +29,26 @@ class Slate:
     fallback: str
     """What answers when there is no vote."""
     dial: float
+    """Where neither a floor nor a ceiling sets it."""
+    min_quality: float | None
+    max_cost: float | None
+    whole: bool
+    """Whether the whole fleet stands, which is what the curve was measured on."""
+
+    def setting(self, curve: Curve) -> Setting | None:
+        """None where the curve, which has nothing to tell, is asked for a floor or a ceiling."""
+        asked = self.min_quality is not None or self.max_cost is not None
+        if asked and not curve.examples:
+            return None
+        dial = self._dial(curve)
+        return Setting(dial, curve.promise(dial) if asked and self.whole else None)
+
+    def _dial(self, curve: Curve) -> float:
+        if self.min_quality is not None:
+            return curve.dial_for_quality(self.min_quality)
+        if self.max_cost is not None:
+            return curve.dial_for_spend(self.max_cost)
+        return self.dial
 
 
 def draw(wanted: Preferences, key: KeyRecord, fleet: Fleet) -> Slate:
@@ -34,7 +64,14 @@ def draw(wanted: Preferences, key: KeyRecord, fleet: Fleet) -> Slate:
                 f"no model is left to choose: {restriction} left none of {', '.join(names)}", code="no_model_left"
             )
         names = left
-    return Slate(names, _fallback(names, key, fleet), key.dial if wanted.dial is None else wanted.dial)
+    return Slate(
+        names,
+        _fallback(names, key, fleet),
+        key.dial if wanted.dial is None else wanted.dial,
+        wanted.min_quality,
+        wanted.max_cost,
+        whole=len(names) == len(fleet.models),
+    )
 
 
 def _restrictions(wanted: Preferences, key: KeyRecord) -> tuple[tuple[str, Callable[[str], bool]], ...]:

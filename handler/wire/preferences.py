@@ -1,18 +1,31 @@
 """What a request may say about its routing: headers of ours, and OpenRouter's auto-router plugin."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from handler.errors import BadRequest
 from handler.flow import AUTO, Preferences
+from index.dial import COST_TIERS
 
 PLUGIN: Final = "auto-router"
-HEADERS = ("x-nearvote-dial", "x-nearvote-routing", "x-nearvote-evidence")
+HEADERS = (
+    "x-nearvote-dial",
+    "x-nearvote-min-quality",
+    "x-nearvote-max-cost",
+    "x-nearvote-routing",
+    "x-nearvote-evidence",
+)
 _PREFIX = "x-nearvote-"
+MOST_DOLLARS = 1_000_000
 
 Dial = Annotated[float, Field(ge=0, le=10)]
+Quality = Annotated[float, Field(ge=0, le=1)]
+Dollars = Annotated[float, Field(ge=0, le=MOST_DOLLARS)]
+CostTier = Literal["low", "medium", "high", "xhigh", "max"]
 
 
 class _Plugin(BaseModel):
@@ -23,6 +36,9 @@ class _Plugin(BaseModel):
     id: Literal["auto-router"]
     enabled: bool = True
     cost_quality_tradeoff: Dial | None = None
+    cost_tier: CostTier | None = None
+    min_quality: Quality | None = None
+    max_cost: Dollars | None = None
     allowed_models: list[str] = []
     excluded_models: list[str] = []
 
@@ -30,21 +46,64 @@ class _Plugin(BaseModel):
 _NO_PLUGIN = _Plugin(id=PLUGIN)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One way to set the dial, where the request takes it: under which name, and to what."""
+
+    name: str
+    value: float
+
+
 def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Preferences:
-    """`headers`: lower-case names. The header's dial goes before the plugin's. Raises BadRequest."""
+    """`headers`: lower-case names. What a header says goes before what the plugin says of the same. Raises
+    BadRequest."""
     unknown = [name for name in headers if name.startswith(_PREFIX) and name not in HEADERS]
     if unknown:
         raise BadRequest(f"unknown header {unknown[0]}; there are {', '.join(HEADERS)}", param=unknown[0])
     plugin = _plugin(body.get("plugins"))
-    dial = _dial(headers.get("x-nearvote-dial"))
+    tier = None if plugin.cost_tier is None else COST_TIERS[plugin.cost_tier]
+    dial = _wish(_number(headers, "x-nearvote-dial", 10), "cost_quality_tradeoff", plugin.cost_quality_tradeoff)
+    by_tier = _wish(None, "cost_tier", tier)
+    min_quality = _wish(_number(headers, "x-nearvote-min-quality", 1), "min_quality", plugin.min_quality)
+    max_cost = _wish(_number(headers, "x-nearvote-max-cost", MOST_DOLLARS), "max_cost", plugin.max_cost)
+    _refuse_two(dial, by_tier, min_quality, max_cost)
     return Preferences(
-        dial=plugin.cost_quality_tradeoff if dial is None else dial,
+        dial=_value(dial or by_tier),
+        min_quality=_value(min_quality),
+        max_cost=_value(max_cost),
         allow=tuple(plugin.allowed_models),
         exclude=tuple(plugin.excluded_models),
         models=_models(body),
         routing_off=_word(headers, "x-nearvote-routing", ("off",)) == "off" or not plugin.enabled,
         full_evidence=_word(headers, "x-nearvote-evidence", ("full",)) == "full",
     )
+
+
+def _wish(by_header: _Wish | None, field: str, by_plugin: float | None) -> _Wish | None:
+    return by_header or (None if by_plugin is None else _Wish(f"plugins.{field}", by_plugin))
+
+
+def _value(wish: _Wish | None) -> float | None:
+    return None if wish is None else wish.value
+
+
+def _refuse_two(*wishes: _Wish | None) -> None:
+    names = [wish.name for wish in wishes if wish is not None]
+    if len(names) > 1:
+        raise BadRequest(f"{' and '.join(names)} each set the dial; a request may give one of them", param=names[1])
+
+
+def _number(headers: Mapping[str, str], name: str, most: int) -> _Wish | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        raise BadRequest(f"{name} must be a number from 0 to {most}, not {text!r}", param=name)
+    return _Wish(name, value)
 
 
 def _plugin(plugins: Any) -> _Plugin:
@@ -61,18 +120,6 @@ def _plugin(plugins: Any) -> _Plugin:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BadRequest(f"{PLUGIN} plugin: {field}: {first['msg']}", param=f"plugins.{field}") from error
-
-
-def _dial(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        dial = float(text)
-    except ValueError:
-        dial = -1.0
-    if not 0 <= dial <= 10:
-        raise BadRequest(f"x-nearvote-dial must be a number from 0 to 10, not {text!r}", param="x-nearvote-dial")
-    return dial
 
 
 def _models(body: Mapping[str, Any]) -> tuple[str, ...]:

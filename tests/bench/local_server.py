@@ -6,19 +6,20 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from handler.keys import KeyStore, NewKey, Routing
 from handler.sqlite_table import SqliteTable
-from index import edits
-from index.edits import Upload
+from index import edits, starter
+from index import segment as segments
 from index.embedder import Embedder
 from index.store import ObjectStore, open_store
+from index.types import Floats
 from index.versions import Repository
 from scripts import model_files
-from scripts.local_state import STARTER, ensure_fleet, ensure_home
+from scripts.local_state import ensure_fleet, ensure_home, starter_segment
 from scripts.output import say
 from scripts.run import SIMULATED_URL
 from tests.bench.machine import CORES
@@ -47,18 +48,18 @@ def model_directory() -> Path:
 
 
 def add_starter_examples(store: ObjectStore, embedder: Embedder, most: int | None) -> None:
-    """The first `most` examples (None: all) as a first version, beside the simulated fleet."""
+    """The starter index, or the first `most` of our own examples, as a first version, beside the simulated fleet."""
     ensure_fleet(store, {})
-    lines = STARTER.read_bytes().splitlines(keepends=True)[:most]
-    upload = Upload(b"".join(lines), STARTER.name)
-    edits.add(
-        Repository(store),
-        upload,
-        (),
-        lambda prompts: embedder.embed_many(prompts, len(CORES)),
-        embedder.fingerprint,
-        "starter examples",
-    )
+
+    def embed(prompts: Sequence[str]) -> Floats:
+        return embedder.embed_many(prompts, len(CORES))
+
+    if most is None:
+        first = starter_segment(embed, embedder.fingerprint, say)
+    else:
+        own = starter.own()[:most]
+        first = segments.from_examples(own, embed([example.prompt for example in own]))
+    edits.start(Repository(store), first, embedder.fingerprint, "starter examples")
 
 
 @contextlib.contextmanager

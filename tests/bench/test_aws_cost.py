@@ -128,7 +128,7 @@ def test_a_request_line_is_no_longer_than_is_priced(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(log, "handlers", [handler])
     monkeypatch.setattr(log, "level", logging.INFO)
     key = KeyRecord(id="0" * 12, name="app", digest="0" * 64, created_at="2026-01-01T00:00:00+00:00")
-    ranking = (Ranked("a-model-of-a-usual-length-20250929", 0.9, 0.0123456, 0.4),)
+    ranking = (Ranked("a-model-of-a-usual-length-20250929", 0.9, 0.9, 0.0123456, 0.4),)
     decision = Decision(
         f"dec-{'0' * 24}",
         ranking[0].model,

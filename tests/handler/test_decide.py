@@ -109,8 +109,14 @@ UNVOTED = Decision(
 )
 """What all unvoted decisions are like, but for model, cause and detail."""
 # k = 1 and κ = 1: the nearest example's outcome and the mean over the index count the same.
-EASY = (Ranked("dear", (1 + 1) / 2, 1.0, DEAR_COST), Ranked("cheap", (1 + 0.5) / 2, 1.0, CHEAP_COST))
-HARD = (Ranked("dear", (1 + 1) / 2, 1.0, DEAR_COST), Ranked("cheap", (0 + 0.5) / 2, 1.0, CHEAP_COST))
+EASY = (
+    Ranked("dear", (1 + 1) / 2, (1 + 1) / 2, 1.0, DEAR_COST),
+    Ranked("cheap", (1 + 0.5) / 2, (1 + 0.5) / 2, 1.0, CHEAP_COST),
+)
+HARD = (
+    Ranked("dear", (1 + 1) / 2, (1 + 1) / 2, 1.0, DEAR_COST),
+    Ranked("cheap", (0 + 0.5) / 2, (0 + 0.5) / 2, 1.0, CHEAP_COST),
+)
 
 
 async def test_dial_0_takes_the_best_by_vote_whatever_it_costs() -> None:

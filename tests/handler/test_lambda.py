@@ -134,6 +134,8 @@ def test_a_decision_is_shown_without_a_call(kind: str, data: Call, deployment: D
         "detail": None,
         "requested": "auto",
         "dial": 0.0,
+        "promised_quality": None,
+        "promised_spend": None,
         "expected_cost": 0.0002516,
         "index_version": deployment.version,
         "fleet_version": deployment.fleet_version,

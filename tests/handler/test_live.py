@@ -160,7 +160,7 @@ def test_a_new_version_is_swapped_in_whole(store: Outage, log: pytest.LogCapture
     assert served(watcher.live) == (["cheap", "dear"], newer, "")
     assert watcher.live.ballot is not None
     assert watcher.live.ballot.snapshot.examples.ids == ("a", "b")
-    assert watcher.live.ballot.scores.tolist() == [[1, 1], [0, 1]]
+    assert watcher.live.ballot.outcomes.scores.tolist() == [[1, 1], [0, 1]]
     assert served(before)[1] != newer  # a request that took it keeps it
     assert errors(log) == []
 
@@ -241,12 +241,12 @@ def test_a_retired_model_is_gone_at_once_and_its_outcomes_stay(store: Outage) ->
     watcher.refresh()
     ballot = watcher.live.ballot
     assert ballot is not None
-    assert (served(watcher.live)[0], ballot.scores.tolist()) == (["dear"], [[1]])
+    assert (served(watcher.live)[0], ballot.outcomes.scores.tolist()) == (["dear"], [[1]])
     assert ballot.snapshot.examples.models == ("cheap", "dear")
     write_fleet(store, "cheap", "dear")
     watcher.refresh()
     assert watcher.live.ballot is not None
-    assert watcher.live.ballot.scores.tolist() == [[1, 1]]
+    assert watcher.live.ballot.outcomes.scores.tolist() == [[1, 1]]
 
 
 def test_a_model_that_is_added_with_like_borrows_outcomes_at_once(store: Outage) -> None:
@@ -257,7 +257,7 @@ def test_a_model_that_is_added_with_like_borrows_outcomes_at_once(store: Outage)
     ballot = watcher.live.ballot
     assert ballot is not None
     assert [candidate.name for candidate in ballot.candidates] == ["cheap", "dear", "new", "stranger"]
-    assert (ballot.scores.tolist(), ballot.known.tolist()) == ([[0.25, 1, 0.25, 0]], [[1, 1, 1, 0]])
+    assert (ballot.outcomes.scores.tolist(), ballot.outcomes.known.tolist()) == ([[0.25, 1, 0.25, 0]], [[1, 1, 1, 0]])
 
 
 @contextmanager

@@ -263,6 +263,90 @@ def test_a_dial_header_out_of_range_is_refused(dial: str) -> None:
     assert refused.value.param == "x-nearvote-dial"
 
 
+@pytest.mark.parametrize("tier", ["low", "medium", "high", "xhigh", "max"])
+def test_a_cost_tier_is_a_setting_of_the_dial(tier: str) -> None:
+    dials = {"low": 9.0, "medium": 7.0, "high": 5.0, "xhigh": 3.0, "max": 1.0}
+    assert preferences(plugin={"cost_tier": tier}) == Preferences(dial=dials[tier])
+
+
+def test_a_floor_of_quality_is_read_from_plugin_and_header_and_the_header_goes_before() -> None:
+    header = {"x-nearvote-min-quality": "0.85"}
+    assert preferences(plugin={"min_quality": 0.9}) == Preferences(min_quality=0.9)
+    assert preferences(header) == preferences(header, {"min_quality": 0.9}) == Preferences(min_quality=0.85)
+
+
+def test_a_ceiling_of_cost_is_read_from_plugin_and_header_and_the_header_goes_before() -> None:
+    header = {"x-nearvote-max-cost": "2e-4"}
+    assert preferences(plugin={"max_cost": 0.001}) == Preferences(max_cost=0.001)
+    assert preferences(header) == preferences(header, {"max_cost": 0.001}) == Preferences(max_cost=0.0002)
+
+
+@pytest.mark.parametrize(
+    ("headers", "plugin", "names", "param"),
+    [
+        (
+            {},
+            {"cost_quality_tradeoff": 7, "cost_tier": "low"},
+            "plugins.cost_quality_tradeoff and plugins.cost_tier",
+            "plugins.cost_tier",
+        ),
+        (
+            {},
+            {"min_quality": 0.9, "max_cost": 0.001},
+            "plugins.min_quality and plugins.max_cost",
+            "plugins.max_cost",
+        ),
+        (
+            {"x-nearvote-dial": "7"},
+            {"min_quality": 0.9},
+            "x-nearvote-dial and plugins.min_quality",
+            "plugins.min_quality",
+        ),
+        (
+            {"x-nearvote-max-cost": "1"},
+            {"cost_tier": "max"},
+            "plugins.cost_tier and x-nearvote-max-cost",
+            "x-nearvote-max-cost",
+        ),
+        (
+            {"x-nearvote-dial": "0", "x-nearvote-min-quality": "0", "x-nearvote-max-cost": "0"},
+            None,
+            "x-nearvote-dial and x-nearvote-min-quality and x-nearvote-max-cost",
+            "x-nearvote-min-quality",
+        ),
+    ],
+)
+def test_two_ways_to_set_the_dial_are_refused_by_name(
+    headers: dict[str, str], plugin: Any, names: str, param: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        preferences(headers, plugin)
+    assert refused.value.message == f"{names} each set the dial; a request may give one of them"
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "most"),
+    [
+        ("x-nearvote-min-quality", "1.01", "1"),
+        ("x-nearvote-min-quality", "-0.1", "1"),
+        ("x-nearvote-min-quality", "90%", "1"),
+        ("x-nearvote-min-quality", "nan", "1"),
+        ("x-nearvote-max-cost", "-1", "1000000"),
+        ("x-nearvote-max-cost", "inf", "1000000"),
+        ("x-nearvote-max-cost", "$1", "1000000"),
+        ("x-nearvote-max-cost", "", "1000000"),
+    ],
+)
+def test_a_floor_or_ceiling_that_is_no_number_within_its_range_is_refused(name: str, value: str, most: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        preferences({name: value})
+    assert (refused.value.message, refused.value.param) == (
+        f"{name} must be a number from 0 to {most}, not {value!r}",
+        name,
+    )
+
+
 def test_routing_is_switched_off_by_header_or_plugin() -> None:
     assert preferences({"x-nearvote-routing": "OFF"}) == Preferences(routing_off=True)
     assert preferences(plugin={"enabled": False}) == Preferences(routing_off=True)
@@ -290,6 +374,12 @@ def test_an_unknown_header_or_word_is_refused(headers: dict[str, str], param: st
         ({"cost_quality_tradeoff": -1}, "plugins.cost_quality_tradeoff"),
         ({"cost_quality_tradeoff": "7"}, "plugins.cost_quality_tradeoff"),
         ({"cost_quality_tradeoff": True}, "plugins.cost_quality_tradeoff"),
+        ({"cost_tier": "cheap"}, "plugins.cost_tier"),
+        ({"cost_tier": 3}, "plugins.cost_tier"),
+        ({"min_quality": 1.1}, "plugins.min_quality"),
+        ({"min_quality": "0.9"}, "plugins.min_quality"),
+        ({"max_cost": -0.1}, "plugins.max_cost"),
+        ({"max_cost": 1_000_001}, "plugins.max_cost"),
         ({"enabled": "no"}, "plugins.enabled"),
         ({"allowed_models": "openai/*"}, "plugins.allowed_models"),
         ({"allowed_models": [3]}, "plugins.allowed_models.0"),

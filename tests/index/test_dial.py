@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from index.types import Floats
 NAN = float("nan")
 SETTINGS = range(11)
 EXCHANGE = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 4, 8, 16)
-CURVE = Curve(EXCHANGE, (0.0,) * 11, (0.0,) * 11, 1)
+CURVE = replace(FLAT, exchange=EXCHANGE)
 
 
 def floats(*rows: object) -> Floats:
@@ -42,9 +43,13 @@ def test_between_the_ends_a_dollar_has_to_buy_quality() -> None:
     assert [at(dial, quality, cost)[0] for dial in (0, 1, 1.99, 2.01, 3, 10)] == [1, 1, 1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("dial", [0, 2.5, 5, 10])
+@pytest.mark.parametrize("dial", [0.1, 2.5, 5, 10])
 def test_equals_go_to_the_cheaper(dial: float) -> None:
     assert at(dial, floats(0.5, 0.5, 0.5), costs(3, 1, 2)) == [1, 2, 0]
+
+
+def test_equals_go_to_the_dearer_at_dial_0() -> None:
+    assert at(0, floats(0.5, 0.5, 0.5, 0.4), costs(3, 1, 2, 9)) == [0, 2, 1, 3]
 
 
 def test_a_tie_of_quality_less_price_goes_to_the_cheaper() -> None:
@@ -87,7 +92,7 @@ rises = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 1e5)), min_size=10, max
 def test_raising_the_dial_never_picks_a_dearer_model(
     models: list[tuple[float, float]], one: float, other: float, rises: list[float]
 ) -> None:
-    curve = Curve((0.0, *np.cumsum(rises).tolist()), (0.0,) * 11, (0.0,) * 11, 1)
+    curve = replace(FLAT, exchange=(0.0, *np.cumsum(rises).tolist()))
     quality, cost = floats(*(quality for quality, _ in models)), costs(*(cost for _, cost in models))
     low, high = (at(dial, quality, cost, curve)[:1] for dial in sorted((one, other)))
     assert len(low) == len(high) == min(1, np.count_nonzero(~np.isnan(quality)))
@@ -143,8 +148,8 @@ def test_the_best_model_may_be_the_cheapest_and_then_the_dial_does_nothing() -> 
     assert (curve.spend, curve.quality) == ((1,) * 11, (1,) * 11)
 
 
-def test_equal_votes_spend_on_the_cheaper_already_at_dial_0() -> None:
-    assert calibrate(floats([0.5, 0.5]), floats([1, 0]), floats(5, 1)).spend[0] == 1
+def test_equal_votes_spend_on_the_dearer_at_dial_0_alone() -> None:
+    assert calibrate(floats([0.5, 0.5]), floats([1, 0]), floats(5, 1)).spend == (5, *[1] * 10)
 
 
 def test_unknown_outcomes_do_not_count_as_0() -> None:
@@ -179,9 +184,10 @@ def test_where_there_is_nothing_to_go_by_only_the_ends_mean_something(predicted:
 
 
 def test_one_model_has_a_curve_too() -> None:
-    assert calibrate(floats([0.5], [0.7]), floats([1], [0]), floats(3)) == Curve((0,) * 11, (3,) * 11, (0.5,) * 11, 2)
+    curve = calibrate(floats([0.5], [0.7]), floats([1], [0]), floats(3))
+    assert (curve.exchange, curve.spend, curve.quality, curve.examples) == ((0,) * 11, (3,) * 11, (0.5,) * 11, 2)
 
 
 def test_models_of_one_price_have_a_curve_too() -> None:
     curve = calibrate(floats([0.5, 0.7]), floats([1, 0]), floats(3, 3))
-    assert curve == Curve((0,) * 11, (3,) * 11, (0,) * 11, 1)
+    assert (curve.exchange, curve.spend, curve.quality, curve.examples) == ((0,) * 11, (3,) * 11, (0,) * 11, 1)

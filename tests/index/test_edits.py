@@ -260,7 +260,7 @@ def backwards(prompts: Sequence[str]) -> Floats:
 def test_a_rebuild_embeds_every_example_again(repository: Repository) -> None:
     added(repository, line("a"), line("b"), line("c", "prompt a"))
     before = remove(repository, ["b"])
-    after = rebuild(repository, backwards, "another")
+    after = rebuild(repository, backwards, "another").snapshot
     assert after.manifest.fingerprint == "another"
     assert compare(before, after) == Difference((), (), ())
     np.testing.assert_array_equal(after.examples.vectors, -embed(["prompt a", "prompt a"]))
@@ -268,7 +268,7 @@ def test_a_rebuild_embeds_every_example_again(repository: Repository) -> None:
 
 
 def test_an_empty_index_can_be_rebuilt(repository: Repository) -> None:
-    assert len(rebuild(repository, refuse_to_embed, "another")) == 0
+    assert len(rebuild(repository, refuse_to_embed, "another").snapshot) == 0
     assert repository.current().manifest.fingerprint == "another"
 
 
@@ -276,7 +276,7 @@ def test_a_rebuild_that_loses_a_race_embeds_only_what_came_meanwhile(tmp_path: P
     added(repository, line("a"), line("b"))
     counting = Counting()
     late = interrupted(tmp_path, lambda other: (remove(other, ["a"]), added(other, line("c"))))
-    rebuilt = rebuild(late, counting, "another")
+    rebuilt = rebuild(late, counting, "another").snapshot
     assert counting.asked == [["prompt a", "prompt b"], ["prompt c"]]
     assert list(contents(rebuilt)) == ["b", "c"]
     assert [manifest.fingerprint for _, manifest in late.history(10)] == ["another", *("tiny",) * 3]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from index.errors import Damaged
 from index.segment import Segment, from_bytes, from_examples, merge, to_bytes
+from index.structure import NAMES, RECIPE, describe, describe_all
 from index.types import Example, Label, LabelKind
 from tests.tiny import unit
 
@@ -29,16 +30,19 @@ def assert_same(one: Segment, other: Segment) -> None:
     )
     np.testing.assert_array_equal(one.scores, other.scores)
     np.testing.assert_array_equal(one.vectors, other.vectors)
-    assert one.scores.dtype == one.vectors.dtype == other.scores.dtype == other.vectors.dtype == np.float32
+    np.testing.assert_array_equal(one.structure, other.structure)
+    dtypes = {values.dtype.name for part in (one, other) for values in (part.scores, part.vectors, part.structure)}
+    assert dtypes == {"float32"}
 
 
 _savez: Callable[..., None] = np.savez
 
 
-def archive(**changes: object) -> bytes:
-    """A segment's file with some of its columns or arrays changed; None takes one out."""
+def archive(recipe: str | None = None, **changes: object) -> bytes:
+    """A segment's file with some of its columns or arrays changed; None takes one out. Without a `recipe` it is of
+    the format that had no structure."""
     table: dict[str, object] = {
-        "format": 1,
+        "format": 2 if recipe else 1,
         "ids": ["a", "b"],
         "prompts": ["one", "two"],
         "tasks": ["", ""],
@@ -48,7 +52,7 @@ def archive(**changes: object) -> bytes:
     arrays: dict[str, object] = {"scores": np.zeros((2, 1), np.float32), "vectors": np.zeros((2, 3), np.float32)}
     for name, value in changes.items():
         (table if name in table else arrays)[name] = value
-    table = {name: value for name, value in table.items() if value is not None}
+    table = {name: value for name, value in {**table, "structure": recipe}.items() if value is not None}
     arrays = {"table": np.frombuffer(orjson.dumps(table), np.uint8)} | arrays
     file = io.BytesIO()
     _savez(file, **{name: np.asarray(array) for name, array in arrays.items() if array is not None})
@@ -101,6 +105,7 @@ def test_take_gives_the_rows_asked_for_in_that_order() -> None:
         ("large", "medium", "small"),
         segment.scores[[2, 0]],
         VECTORS[[2, 0]],
+        describe_all(["salute", "Rename x\nto y"]),
     )
     assert_same(segment.take(np.array([2, 0])), expected)
 
@@ -116,6 +121,7 @@ def test_a_merge_has_all_rows_over_the_union_of_models() -> None:
     assert merged.labels == (None, Label(LabelKind.ONLY, "large"), None)
     np.testing.assert_array_equal(merged.scores, np.array([[NAN, 0.25, 0], [NAN] * 3, [1, NAN, 0.5]], np.float32))
     np.testing.assert_array_equal(merged.vectors, VECTORS[[2, 1, 0]])
+    np.testing.assert_array_equal(merged.structure, describe_all(["salute", "Übersetze 🙂", "new"]))
     assert merged.example(0) == SCORED
 
 
@@ -143,8 +149,14 @@ def test_a_merge_has_all_rows_over_the_union_of_models() -> None:
         archive(scores=np.zeros(2, np.float32)),
         archive(scores=np.float32(0)),
         archive(vectors=np.zeros((3, 3), np.float32)),
+        archive(prompts=[None, "two"]),
+        archive(RECIPE),
+        archive(RECIPE, structure=np.zeros((3, len(NAMES)), np.float32)),
+        archive(RECIPE, structure=np.zeros((2, len(NAMES) + 1), np.float32)),
+        archive(RECIPE, structure=np.zeros(2, np.float32)),
+        archive(RECIPE, structure=np.array([[None] * len(NAMES)] * 2, dtype=object)),
     ],
-    ids=range(21),
+    ids=range(27),
 )
 def test_what_is_no_segment_is_damaged(data: bytes) -> None:
     with pytest.raises(Damaged):
@@ -198,3 +210,33 @@ def test_changed_bytes_are_damaged_or_a_whole_segment(data: st.DataObject) -> No
 
 def test_a_sound_archive_is_a_segment() -> None:
     assert from_bytes(archive()).labels == (None, Label(LabelKind.ONLY, "small"))
+
+
+def test_an_older_segment_without_structure_gets_that_of_its_prompts() -> None:
+    segment = from_bytes(archive())
+    assert segment.prompts == ("one", "two")
+    np.testing.assert_array_equal(segment.structure, [describe("one"), describe("two")])
+
+
+def test_of_an_older_prompt_that_was_kept_out_of_storage_structure_is_unknown() -> None:
+    structure = from_bytes(archive(prompts=["one", ""])).structure
+    np.testing.assert_array_equal(structure, np.array([describe("one"), [NAN] * len(NAMES)], np.float32))
+
+
+def test_stored_structure_is_what_was_stored_even_where_the_prompt_was_not() -> None:
+    stored = np.arange(2 * len(NAMES), dtype=np.float32).reshape(2, -1)
+    np.testing.assert_array_equal(from_bytes(archive(RECIPE, structure=stored)).structure, stored)
+    kept_out = from_examples([Example("a", ""), Example("b", "")], VECTORS[:2], stored)
+    assert_same(from_bytes(to_bytes(kept_out)), kept_out)
+
+
+def test_structure_by_another_recipe_is_computed_anew() -> None:
+    stored = np.arange(14, dtype=np.float32).reshape(2, 7)
+    segment = from_bytes(archive("structure-0", structure=stored))
+    np.testing.assert_array_equal(segment.structure, describe_all(["one", "two"]))
+
+
+def test_a_prompt_without_text_has_no_structure() -> None:
+    segment = from_examples([Example("a", ""), Example("b", "two")], VECTORS[:2])
+    np.testing.assert_array_equal(segment.structure, np.array([[NAN] * len(NAMES), describe("two")], np.float32))
+    assert_same(from_bytes(to_bytes(segment)), segment)

@@ -10,6 +10,7 @@ import pytest
 import index
 from index.ballot import draw_up, leave_one_out
 from index.build import tune
+from index.calibration import calibrate
 from index.embedder import Embedder
 from index.examples import Catalog, Parsed, parse
 from index.types import TIERS, Candidate, Floats, Rows
@@ -32,8 +33,10 @@ class Trial:
     """[n], in characters."""
     outcomes: Floats
     """[n, 3]: 1 where that tier is enough."""
-    predicted: Floats
+    voted: Floats
     """[n, 3]: what the other examples vote."""
+    predicted: Floats
+    """[n, 3]: that, calibrated."""
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +48,13 @@ def starter() -> Parsed:
 def trial(starter: Parsed, embedder: Embedder) -> Trial:
     examples = starter.examples
     vectors = embedder.embed_many([example.prompt for example in examples], workers=2)
-    snapshot = snapshot_of(examples, vectors, tune(snapshot_of(examples, vectors)))
-    ballot = draw_up(snapshot, FLEET)
-    rows = np.arange(len(examples))
-    predicted = leave_one_out(ballot, rows)
+    params, peers = tune(snapshot_of(examples, vectors))
+    ballot = draw_up(snapshot_of(examples, vectors, params), FLEET)
+    votes, outcomes = leave_one_out(ballot, peers), ballot.outcomes
+    calibrated = calibrate(votes, outcomes.scores, outcomes.ease[:, 0], outcomes.prior)
+    assert calibrated is not None
     lengths = np.array([len(example.prompt) for example in examples], np.float32)
-    return Trial(tuple(example.task for example in examples), lengths, ballot.scores, predicted)
+    return Trial(tuple(example.task for example in examples), lengths, outcomes.scores, votes.quality, calibrated[1])
 
 
 def auc(score: Floats, truth: Floats) -> float:
@@ -89,6 +93,14 @@ def test_neighbours_tell_when_a_small_model_is_enough(trial: Trial) -> None:
 
 def test_neighbours_tell_when_a_medium_model_is_enough(trial: Trial) -> None:
     assert auc(trial.predicted[:, 1], trial.outcomes[:, 1]) >= 0.94
+
+
+@pytest.mark.parametrize("tier", [0, 1])
+def test_calibrated_they_are_nearer_to_what_was_measured(trial: Trial, tier: int) -> None:
+    voted, predicted = (
+        float(((quality - trial.outcomes) ** 2)[:, tier].mean()) for quality in (trial.voted, trial.predicted)
+    )
+    assert predicted < 0.95 * voted
 
 
 @pytest.mark.parametrize("tier", [0, 1])

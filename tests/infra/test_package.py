@@ -74,7 +74,7 @@ def test_the_artifact_holds_what_the_functions_need_and_not_what_makes_it(artifa
     assert top >= {"handler", "index", "model", "run.sh", "uvicorn", "uvloop", "httptools", "httpx_aiohttp", "mangum"}
     assert not top & {"scripts", "tests", "infra", "bin", "hf_xet", "openai", *BOTO3}
     assert sorted(path.name for path in (artifact / "model").iterdir()) == sorted(MODEL_FILES)
-    assert not (artifact / "index" / "starter.jsonl").exists()
+    assert [path.name for path in (artifact / "index").glob("starter*")] == ["starter.py"]
 
 
 def test_every_module_is_compiled_for_the_place_where_lambda_puts_it(artifact: Path, lambda_runtime: Runtime) -> None:

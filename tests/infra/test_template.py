@@ -636,7 +636,7 @@ def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(requests_log, "handlers", [caplog.handler])
     caplog.set_level(logging.INFO, requests_log.name)
     key = KeyRecord(id="0" * 12, name="app", digest="0" * 64, created_at="2026-01-01T00:00:00+00:00")
-    decision = Decision("dec-1", "small", Cause.VOTE, "auto", 0.1, ranking=(Ranked("large", 0.9, 5.0, 0.4),))
+    decision = Decision("dec-1", "small", Cause.VOTE, "auto", 0.1, ranking=(Ranked("large", 0.9, 0.9, 5.0, 0.4),))
     record(decision, key, Outcome(200, False, 8.0, 900.0, Usage(10, 20), 0.1))
     record_forecast(decision, decision, key)
     lines = [json.loads(line.getMessage()) for line in caplog.records]

@@ -16,7 +16,9 @@ from handler.keys import KeyStore, NewKey, Routing
 from handler.services import Services
 from handler.settings import Settings
 from handler.sqlite_table import SqliteTable
+from index import starter
 from index.edits import remove
+from index.embedder import Embedder
 from index.store import open_store
 from index.types import TIERS, Floats
 from index.versions import Repository
@@ -139,6 +141,28 @@ def test_a_fleet_is_written_once(services: Services, home: Path) -> None:
     assert (home / fleets.KEY).read_bytes() == written
 
 
+def test_the_starter_index_holds_our_own_examples_and_measured_ones(services: Services, embedder: Embedder) -> None:
+    reports: list[str] = []
+    ensure_index(services, pretended, embedder.fingerprint, reports.append)
+    first = services.repository.current()
+    own, measured = len(starter.own()), starter.measured(embedder.fingerprint)
+    assert measured is not None
+    assert first.examples.ids[own:] == measured.ids
+    assert [bool(prompt) for prompt in first.examples.prompts] == [True] * own + [False] * len(measured)
+    assert (first.manifest.number, first.manifest.message) == (1, "starter examples")
+    assert reports == ["building the starter index"]
+
+
+def test_with_another_embedder_it_holds_our_own_alone_and_that_is_told(services: Services) -> None:
+    reports: list[str] = []
+    ensure_index(services, pretended, "f", reports.append)
+    assert services.repository.current().examples.ids == tuple(example.id for example in starter.own())
+    assert reports == [
+        "building the starter index",
+        "the measured examples are left out: another embedding model made their vectors",
+    ]
+
+
 def test_the_starter_index_is_built_once(services: Services) -> None:
     reports: list[str] = []
     ensure_index(services, pretended, "f", reports.append)
@@ -146,9 +170,10 @@ def test_the_starter_index_is_built_once(services: Services) -> None:
     assert (first.manifest.number, first.manifest.message, first.manifest.fingerprint) == (1, "starter examples", "f")
     assert len(first) >= 500
     assert set(first.examples.models) == set(TIERS)
+    reports.clear()
     ensure_index(services, pretended, "f", reports.append)
     assert services.repository.current().version == first.version
-    assert reports == ["building the starter index"]
+    assert reports == []
 
 
 def test_an_index_that_was_emptied_stays_empty(services: Services) -> None:

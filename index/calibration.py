@@ -1,0 +1,178 @@
+"""The vote, corrected by what the index itself shows of it: how far neighbours can be believed, how easy a prompt
+looks, and what its structure adds. Closed form, a few dozen named coefficients a model; no I/O, nothing is trained.
+
+Quality of a model = its mean on the index
+                   + how much easier than usual the prompt looks, for all models alike   (`ease`)
+                   + what ease, its square, its own neighbours' vote and structure say of this model beside the rest.
+
+The square matters: a strong model's lead is small on what is easy for all and on what is hard for all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.ridge import Doubles, regress
+from index.structure import NAMES
+from index.types import Floats
+
+ENOUGH = 50
+"""Examples with a known outcome from which on a vote is calibrated; below, it stands as it is."""
+TERMS = ("mean", "ease", "neighbours", "structure")
+"""What a predicted quality is the sum of, before it is kept within 0..1."""
+
+_FARTHEST = 4.0  # standard deviations; past them a term says no more
+_FLAT = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """What neighbours say of q prompts, and the structure of these; m models, p structural numbers."""
+
+    quality: Floats
+    """[q, m]"""
+    ease: Floats
+    """[q]; how much better than usual models did on the neighbours."""
+    structure: Floats
+    """[q, p]; NaN where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Brings columns to mean 0 and spread 1 on the index's examples."""
+
+    mean: Doubles
+    spread: Doubles
+
+    def __call__(self, values: Floats | Doubles) -> Doubles:
+        steps: Doubles = (values - self.mean) / self.spread
+        return np.minimum(np.maximum(steps, -_FARTHEST), _FARTHEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """m models, p structural numbers. Coefficients are per standard deviation of their term."""
+
+    structure: Scale
+    ease_vote: Scale
+    ease: Doubles
+    """[2 + p]: a constant, the neighbours' ease, structure."""
+    level: Scale
+    """Of the ease so predicted."""
+    bend: Scale
+    """Of the square of that level."""
+    mean: Doubles
+    """[m]; NaN where nothing is known of a model."""
+    own: Scale
+    """[m]; of a model's vote beside what mean and ease explain."""
+    coefficients: Doubles
+    """[m, 4 + p]: a constant, its neighbours' vote, ease, ease², structure."""
+
+    def predict(self, votes: Votes) -> Floats:
+        """[q, m] in 0..1; NaN where nothing is known of a model."""
+        mean, ease, neighbours, structure = self.terms(votes)
+        return _in_range(mean + ease + neighbours + structure)
+
+    def terms(self, votes: Votes) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+        """The TERMS, each [q, m] or [m], whose sum is the quality before it is kept within 0..1."""
+        structure, coefficients = np.nan_to_num(self.structure(votes.structure)), self.coefficients
+        eased = self.ease[0] + self.ease[1] * self.ease_vote(votes.ease) + structure @ self.ease[2:]
+        level = self.level(eased)[:, None]
+        return (
+            self.mean + coefficients[:, 0],
+            eased[:, None] + level * coefficients[:, 2] + self.bend(level**2) * coefficients[:, 3],
+            self.own(_beside(votes, self.mean)) * coefficients[:, 1],
+            structure @ coefficients[:, 4:].T,
+        )
+
+    def named(self, model: int) -> dict[str, float]:
+        """One model's coefficients by name."""
+        names = ("constant", "neighbours", "ease", "ease_squared", *NAMES)
+        return {name: round(float(value), 4) for name, value in zip(names, self.coefficients[model], strict=True)}
+
+
+def calibrate(votes: Votes, outcomes: Floats, ease: Floats, mean: Floats) -> tuple[Calibration, Floats] | None:
+    """A calibration, and what it predicts leave-one-out, [n, m]; None where too little is known.
+
+    `votes` are leave-one-out votes on n examples, `outcomes` [n, m] what was measured (NaN unknown), `ease` [n] how
+    much better than usual models did on each (NaN unknown), `mean` [m] each model's on the index.
+    """
+    measured = ~np.isnan(ease)
+    if measured.sum() < ENOUGH:
+        return None
+    structure, ease_vote = _scale(votes.structure), _scale(votes.ease)
+    shape = np.nan_to_num(structure(votes.structure))
+    columns = np.column_stack([ease_vote(votes.ease), shape])
+    to_ease, left_out_ease = regress(columns, _groups(1, shape), ease, measured)
+    eased = to_ease[0] + columns @ to_ease[1:]  # of what was left out, the next terms could tell what it was
+    level = _scale(eased)
+    bend = _scale(level(eased) ** 2)
+    beside = _beside(votes, mean)
+    own = _scale(beside)
+    shared = np.column_stack([_powers(eased, level, bend), shape])
+    coefficients, predicted = [], []
+    for model, center in enumerate(mean):
+        target = outcomes[:, model] - center - ease
+        known = ~np.isnan(target)
+        terms = np.column_stack([own(beside)[:, model], shared])
+        if known.sum() < ENOUGH:
+            fitted, left_out = _at_its_word(terms, own, model)
+        elif np.ptp(outcomes[known, model]) == 0:
+            always = float(outcomes[known, model][0]) - center
+            fitted, left_out = _as_ever(terms, level, always), always - left_out_ease
+        else:
+            fitted, left_out = regress(terms, _groups(1, shared[:, :2], shape), target, known)
+        coefficients.append(fitted)
+        predicted.append(center + left_out_ease + left_out)
+    calibration = Calibration(
+        structure, ease_vote, to_ease, level, bend, mean.astype(np.float64), own, np.array(coefficients)
+    )
+    return calibration, _in_range(np.column_stack(predicted))
+
+
+def _groups(*parts: int | Doubles) -> NDArray[np.int64]:
+    """For each column, which of the parts (a number of columns, or the columns) it belongs to."""
+    widths = [part if isinstance(part, int) else part.shape[1] for part in parts]
+    return np.repeat(np.arange(len(widths)), widths)
+
+
+def _beside(votes: Votes, mean: Floats | Doubles) -> Doubles:
+    """[q, m]: each model's vote beside what its mean and the neighbours' ease explain."""
+    beside: Doubles = votes.quality.astype(np.float64) - mean - votes.ease[:, None]
+    return beside
+
+
+def _in_range(quality: Doubles) -> Floats:
+    kept: Floats = np.minimum(np.maximum(quality, 0), 1).astype(np.float32)
+    return kept
+
+
+def _powers(eased: Doubles, level: Scale, bend: Scale) -> Doubles:
+    """[q, 2]: the level of ease and its square."""
+    steps = level(eased)
+    return np.column_stack([steps, bend(steps**2)])
+
+
+def _scale(values: Floats | Doubles) -> Scale:
+    """Over axis 0, of what is known."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    filled = np.where(known, values, 0.0).astype(np.float64)
+    mean = filled.sum(axis=0) / count
+    spread = np.sqrt((np.where(known, filled - mean, 0.0) ** 2).sum(axis=0) / count)
+    return Scale(mean, np.where(spread > _FLAT, spread, 1.0))
+
+
+def _at_its_word(terms: Doubles, own: Scale, model: int) -> tuple[Doubles, Doubles]:
+    """The neighbours' vote as it is, for a model with few outcomes."""
+    coefficients = np.zeros(1 + terms.shape[1])
+    coefficients[:2] = own.mean[model], own.spread[model]
+    return coefficients, coefficients[0] + terms @ coefficients[1:]
+
+
+def _as_ever(terms: Doubles, level: Scale, always: float) -> Doubles:
+    """Of a model that did the same on all examples, as the dearest tier does by its label: however easy a prompt."""
+    coefficients = np.zeros(1 + terms.shape[1])
+    coefficients[0], coefficients[2] = always - level.mean, -level.spread
+    return coefficients
