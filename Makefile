@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: run test check bench lock clean
+.PHONY: run test check bench bench-quality lock clean
 
 run: .venv/runtime
 	@.venv/bin/nearvote run
@@ -17,6 +17,9 @@ check: .venv/dev
 
 bench: .venv/dev
 	.venv/bin/python -m tests.bench all
+
+bench-quality: .venv/dev
+	.venv/bin/python -m tests.bench.quality
 
 # uv resolves for every platform and Python, and is needed for this target alone; pip installs.
 RESOLVE = uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \

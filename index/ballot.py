@@ -110,7 +110,7 @@ def draw_up(snapshot: Snapshot, candidates: Sequence[Candidate]) -> Ballot:
     votes = leave_one_out(ballot, peers)
     outcomes = _or_nan(table.scores, table.known)[peers.rows]
     ease = _or_nan(table.ease, table.eased)[peers.rows, 0]
-    corrected, quality = calibration.calibrate(votes, outcomes, ease, table.prior) or (None, votes.quality)
+    corrected, quality = calibration.calibrate(votes, outcomes, ease, table.usual) or (None, votes.quality)
     offered = np.where(_stands_back(ballot, peers), np.float32(np.nan), quality)
     cost = np.array([candidate.cost for candidate in candidates])
     return replace(ballot, calibration=corrected, curve=dial.calibrate(offered, outcomes, cost))

@@ -18,7 +18,9 @@ from index.structure import NAMES
 from index.types import Floats
 
 ENOUGH = 50
-"""Examples with a known outcome from which on a vote is calibrated; below, it stands as it is."""
+"""Examples with a known outcome from which on there is a calibration; below, the neighbours' vote stands as it is."""
+FEW = 8
+"""Outcomes of one model below which it is taken for a usual one of its mean: its own vote would be luck."""
 TERMS = ("mean", "ease", "neighbours", "structure")
 """What a predicted quality is the sum of, before it is kept within 0..1."""
 
@@ -96,7 +98,7 @@ def calibrate(votes: Votes, outcomes: Floats, ease: Floats, mean: Floats) -> tup
     """A calibration, and what it predicts leave-one-out, [n, m]; None where too little is known.
 
     `votes` are leave-one-out votes on n examples, `outcomes` [n, m] what was measured (NaN unknown), `ease` [n] how
-    much better than usual models did on each (NaN unknown), `mean` [m] each model's on the index.
+    much better than usual models did on each (NaN unknown), `mean` [m] each model's on a usual example.
     """
     measured = ~np.isnan(ease)
     if measured.sum() < ENOUGH:
@@ -116,9 +118,9 @@ def calibrate(votes: Votes, outcomes: Floats, ease: Floats, mean: Floats) -> tup
         target = outcomes[:, model] - center - ease
         known = ~np.isnan(target)
         terms = np.column_stack([own(beside)[:, model], shared])
-        if known.sum() < ENOUGH:
-            fitted, left_out = _at_its_word(terms, own, model)
-        elif np.ptp(outcomes[known, model]) == 0:
+        if known.sum() < FEW:
+            fitted, left_out = np.zeros(1 + terms.shape[1]), np.zeros(len(terms))  # as any model that does as well
+        elif known.sum() >= ENOUGH and np.ptp(outcomes[known, model]) == 0:
             always = float(outcomes[known, model][0]) - center
             fitted, left_out = _as_ever(terms, level, always), always - left_out_ease
         else:
@@ -162,13 +164,6 @@ def _scale(values: Floats | Doubles) -> Scale:
     mean = filled.sum(axis=0) / count
     spread = np.sqrt((np.where(known, filled - mean, 0.0) ** 2).sum(axis=0) / count)
     return Scale(mean, np.where(spread > _FLAT, spread, 1.0))
-
-
-def _at_its_word(terms: Doubles, own: Scale, model: int) -> tuple[Doubles, Doubles]:
-    """The neighbours' vote as it is, for a model with few outcomes."""
-    coefficients = np.zeros(1 + terms.shape[1])
-    coefficients[:2] = own.mean[model], own.spread[model]
-    return coefficients, coefficients[0] + terms @ coefficients[1:]
 
 
 def _as_ever(terms: Doubles, level: Scale, always: float) -> Doubles:

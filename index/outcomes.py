@@ -21,6 +21,8 @@ class Outcomes:
     """[n, m]; 1 where an `only` label names the candidate, else 0."""
     prior: Floats
     """[m]; a candidate's mean over the index, NaN when nothing is known of it."""
+    usual: Floats
+    """[m]; its mean on a usual example: what it was measured on may have been easier or harder. NaN likewise."""
     ease: Floats
     """[n, 1]; how much better than usual the index's models did on an example; 0 where unknown."""
     eased: Floats
@@ -31,12 +33,14 @@ def tabulate(examples: Segment, candidates: Sequence[Candidate]) -> Outcomes:
     outcomes = resolve(examples, candidates)
     known = ~np.isnan(outcomes)
     ease = ease_of(examples)
+    filled = np.nan_to_num(ease, nan=0.0)[:, None]
     return Outcomes(
         np.nan_to_num(outcomes, nan=0.0),
         known.astype(np.float32),
         _claims(examples, candidates),
         _mean(outcomes, axis=0),
-        np.nan_to_num(ease, nan=0.0)[:, None],
+        np.clip(_mean(outcomes - filled, axis=0), 0, 1),
+        filled,
         (~np.isnan(ease)).astype(np.float32)[:, None],
     )
 

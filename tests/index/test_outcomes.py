@@ -111,3 +111,12 @@ def test_an_empty_index_has_columns_too() -> None:
     assert {values.dtype.name for values in (table.scores, table.known, table.claims, table.prior, table.ease)} == {
         "float32"
     }
+
+
+def test_what_a_model_was_measured_on_may_have_been_easier_than_usual() -> None:
+    """a is 1/3 easier than usual, and b 1/2 harder; the new one was measured on a alone."""
+    examples = hashed_segment([scored("a", one=1, two=1, new=1), scored("b", one=0, two=0)])
+    table = tabulate(examples, [Candidate("one", 1), Candidate("new", 2), Candidate("nobody", 3)])
+    np.testing.assert_allclose(table.ease[:, 0], [1 / 3, -1 / 2], rtol=1e-6)
+    np.testing.assert_allclose(table.prior, [1 / 2, 1, NAN], rtol=1e-6)
+    np.testing.assert_allclose(table.usual, [7 / 12, 2 / 3, NAN], rtol=1e-6)
