@@ -9,7 +9,7 @@ from index import peers
 from index.outcomes import resolve
 from index.snapshot import Snapshot
 from index.types import Candidate, Floats, Peers, VoteParams
-from index.vote import lost, predict, share, weigh
+from index.vote import count, lost, share, shrink, weigh
 
 WIDTHS = (10, 20, 50, 100, 200)
 SHARPNESS = (2.5, 5.0, 10.0, 20.0)
@@ -26,26 +26,27 @@ def tune(snapshot: Snapshot) -> tuple[VoteParams, Peers]:
     found = peers.find(snapshot, max(WIDTHS))
     if not len(found.rows):
         return VoteParams(), found
-    tried = peers.narrow(found, max(WIDTHS), TUNING_EXAMPLES)
+    k, beta, kappa = _clearly_best(_errors(snapshot, peers.narrow(found, max(WIDTHS), TUNING_EXAMPLES)))
+    familiar = round(float(np.quantile(found.similarities[:, 0], UNFAMILIAR_SHARE)), 4)
+    return VoteParams(k, beta, kappa, familiar), peers.narrow(found, k)
+
+
+def _errors(snapshot: Snapshot, tried: Peers) -> dict[tuple[int, float, float], Floats]:
+    """For each choice of k, β and κ, the squared error on each example that is tried."""
     candidates = [Candidate(model, 0.0) for model in _named(snapshot)]
     outcomes = resolve(snapshot.examples, candidates)
     known = (~np.isnan(outcomes)).astype(np.float32)
     scores = np.nan_to_num(outcomes, nan=0.0)
     prior = scores.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    missing = lost(scores, known, prior)[tried.rows]
-
-    def error(choice: tuple[int, float, float]) -> Floats:
-        k, beta, kappa = choice
-        near = tried.voters[:, :k]
-        quality, support = predict(weigh(tried.similarities[:, :k], beta), scores[near], known[near], prior, kappa)
-        quality += share(support, kappa) * missing
-        squared: Floats = np.nansum((quality - outcomes[tried.rows]) ** 2, axis=1)
-        return squared
-
-    errors = {choice: error(choice) for choice in product(WIDTHS, SHARPNESS, SHRINKAGE)}
-    k, beta, kappa = _clearly_best(errors)
-    familiar = round(float(np.quantile(found.similarities[:, 0], UNFAMILIAR_SHARE)), 4)
-    return VoteParams(k, beta, kappa, familiar), peers.narrow(found, k)
+    missing, truth = lost(scores, known, prior)[tried.rows], outcomes[tried.rows]
+    heard, measured = scores[tried.voters], known[tried.voters]
+    errors = {}
+    for k, beta in product(WIDTHS, SHARPNESS):
+        total, support = count(weigh(tried.similarities[:, :k], beta), heard[:, :k], measured[:, :k])
+        for kappa in SHRINKAGE:
+            quality = shrink(total, support, prior, kappa) + share(support, kappa) * missing
+            errors[k, beta, kappa] = np.nansum((quality - truth) ** 2, axis=1)
+    return errors
 
 
 def _named(snapshot: Snapshot) -> list[str]:

@@ -55,7 +55,8 @@ def from_bytes(data: bytes, examples: int) -> Peers:
             peers = Peers(rows, voters, arrays["similarities"])
     except UNREADABLE as error:
         raise Damaged(f"peers cannot be read: {error}") from error
-    fits = voters.ndim == 2 and voters.shape == peers.similarities.shape and voters.shape[:1] == rows.shape
-    if not fits or (voters.size and not 0 <= min(rows.min(), voters.min()) <= max(rows.max(), voters.max()) < examples):
+    shaped = voters.ndim == 2 and voters.shape == peers.similarities.shape and voters.shape[:1] == rows.shape
+    spread_as_here = np.array_equal(rows, spread(examples if examples > 1 else 0, MOST))
+    if not shaped or not spread_as_here or (voters.size and not 0 <= voters.min() <= voters.max() < examples):
         raise Damaged("peers are not those of their version")
     return peers

@@ -141,7 +141,7 @@ class Vote:
     support: Floats
     """Σ of the weights of neighbours whose outcome is known; 0 = only the prior spoke."""
     nearest: float
-    """Cosine similarity of the nearest example."""
+    """Cosine similarity of the nearest example; of centered vectors, where a snapshot centers them."""
 
 
 @dataclass(frozen=True, slots=True)

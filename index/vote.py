@@ -12,15 +12,25 @@ def weigh(similarities: Floats, beta: float) -> Floats:
 
 
 def predict(weights: Floats, scores: Floats, known: Floats, prior: Floats, kappa: float) -> tuple[Floats, Floats]:
-    """Quality and support, each [..., m].
+    """Quality and support, each [..., m]; arguments as those of `count` and `shrink`."""
+    total, support = count(weights, scores, known)
+    return shrink(total, support, prior, kappa), support
+
+
+def count(weights: Floats, scores: Floats, known: Floats) -> tuple[Floats, Floats]:
+    """Weighted sums of scores and of what is known, each [..., m].
 
     `weights` [..., k]; `scores` and `known` [..., k, m], with 0 in both where an outcome is unknown, so that
-    the unknown weighs nothing; `prior` [m] is what a model does on the whole index, worth `kappa` neighbours.
+    the unknown weighs nothing.
     """
     row = weights[..., None, :]
-    support = (row @ known)[..., 0, :]
-    quality = ((row @ scores)[..., 0, :] + kappa * prior) / (support + kappa)
-    return quality, support
+    return (row @ scores)[..., 0, :], (row @ known)[..., 0, :]
+
+
+def shrink(total: Floats, support: Floats, prior: Floats, kappa: float) -> Floats:
+    """`prior` [m] is what a model does on the whole index, worth `kappa` neighbours."""
+    quality: Floats = (total + kappa * prior) / (support + kappa)
+    return quality
 
 
 def share(support: Floats, kappa: float) -> Floats:
