@@ -23,7 +23,10 @@ def describe(ballot: Ballot | None, fleet_version: str, detail: str = "") -> dic
         "examples": curve.examples,
         "best_single": None if best is None else names[best],
         "settings": [_setting(curve, dial, None if best is None else curve.singles[best]) for dial in range(11)],
-        "models": [_model(name, single) for name, single in zip(names, curve.singles, strict=True)],
+        "models": [
+            {**_model(name, single), "coefficients": _coefficients(ballot, place)}
+            for place, (name, single) in enumerate(zip(names, curve.singles, strict=True))
+        ],
     }
 
 
@@ -56,3 +59,9 @@ def _model(name: str, single: Single) -> dict[str, Any]:
         "quality_margin": single.quality_margin,
         "measured": single.measured,
     }
+
+
+def _coefficients(ballot: Ballot, place: int) -> dict[str, float]:
+    """Of a model's predicted quality, by the name of what each is for, per standard deviation of it; none where the
+    vote is not calibrated."""
+    return {} if ballot.calibration is None else ballot.calibration.named(place)

@@ -13,6 +13,7 @@ from handler import curve, fleet
 from handler.errors import NotFound
 from index.ballot import Ballot, draw_up
 from index.dial import FLAT, Curve, Promise, Single, calibrate
+from index.structure import NAMES
 from index.types import Candidate, Example
 from tests.admin_server import FLEET, AdminServer, refused, told
 from tests.nearvote_server import Server
@@ -49,8 +50,16 @@ def test_the_curve_tells_what_each_setting_gives_beside_the_best_single_model() 
                 "quality": 0.5,
                 "quality_margin": pytest.approx(cheap_margin),
                 "measured": 4,
+                "coefficients": {},
             },
-            {"model": "dear", "cost": 5.0, "quality": 1.0, "quality_margin": pytest.approx(dear_margin), "measured": 4},
+            {
+                "model": "dear",
+                "cost": 5.0,
+                "quality": 1.0,
+                "quality_margin": pytest.approx(dear_margin),
+                "measured": 4,
+                "coefficients": {},
+            },
         ],
     }
     assert [one["dial"] for one in settings] == list(range(11))
@@ -77,6 +86,7 @@ def test_what_is_not_known_is_null() -> None:
         "quality": None,
         "quality_margin": None,
         "measured": 0,
+        "coefficients": {},
     }
     assert shown["settings"][0] == {
         "dial": 0,
@@ -88,6 +98,20 @@ def test_what_is_not_known_is_null() -> None:
         "saved": None,
         "kept": None,
     }
+
+
+def test_a_calibrated_model_tells_its_coefficients_by_name() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 2, (60, 2)).astype(float)
+    examples = [
+        Example(f"e{row}", "p" * row, dict(zip(("cheap", "dear"), pair, strict=True)))
+        for row, pair in enumerate(scores)
+    ]
+    vectors = rng.normal(size=(60, 4)).astype(np.float32)
+    snapshot = snapshot_of(examples, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    cheap, dear = curve.describe(draw_up(snapshot, CANDIDATES), "fleet-1")["models"]
+    assert tuple(cheap["coefficients"]) == ("constant", "neighbours", "ease", "ease_squared", *NAMES)
+    assert cheap["coefficients"] != dear["coefficients"]
 
 
 def test_shares_of_nothing_are_null() -> None:
