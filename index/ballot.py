@@ -9,7 +9,7 @@ from index import calibration, dial
 from index import peers as nearest
 from index.calibration import TERMS, Calibration, Votes
 from index.dial import Curve
-from index.outcomes import Outcomes, tabulate
+from index.outcomes import Outcomes, or_nan, tabulate
 from index.snapshot import Snapshot
 from index.types import Candidate, Flags, Floats, Neighbour, Peers, Rows, Vote
 from index.vote import claim, lost, predict, share, weigh
@@ -108,8 +108,8 @@ def draw_up(snapshot: Snapshot, candidates: Sequence[Candidate]) -> Ballot:
     if not len(peers.rows) or not candidates:
         return ballot
     votes = leave_one_out(ballot, peers)
-    outcomes = _or_nan(table.scores, table.known)[peers.rows]
-    ease = _or_nan(table.ease, table.eased)[peers.rows, 0]
+    outcomes = or_nan(table.scores, table.known)[peers.rows]
+    ease = or_nan(table.ease, table.eased)[peers.rows, 0]
     corrected, quality = calibration.calibrate(votes, outcomes, ease, table.usual) or (None, votes.quality)
     offered = np.where(_stands_back(ballot, peers), np.float32(np.nan), quality)
     cost = np.array([candidate.cost for candidate in candidates])
@@ -136,7 +136,3 @@ def _stands_back(ballot: Ballot, peers: Peers) -> Flags:
     claimed = claim(weights, ballot.outcomes.claims[peers.voters]) > MAJORITY
     back: Flags = claimed.any(axis=1, keepdims=True) & ~claimed
     return back
-
-
-def _or_nan(values: Floats, known: Floats) -> Floats:
-    return np.where(known > 0, values, np.float32(np.nan))

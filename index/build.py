@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 
 from index import peers
-from index.outcomes import resolve
+from index.outcomes import or_nan, tabulate
 from index.snapshot import Snapshot
 from index.types import Candidate, Floats, Peers, VoteParams
 from index.vote import count, lost, share, shrink, weigh
@@ -33,13 +33,11 @@ def tune(snapshot: Snapshot) -> tuple[VoteParams, Peers]:
 
 def _errors(snapshot: Snapshot, tried: Peers) -> dict[tuple[int, float, float], Floats]:
     """For each choice of k, β and κ, the squared error on each example that is tried."""
-    candidates = [Candidate(model, 0.0) for model in _named(snapshot)]
-    outcomes = resolve(snapshot.examples, candidates)
-    known = (~np.isnan(outcomes)).astype(np.float32)
-    scores = np.nan_to_num(outcomes, nan=0.0)
-    prior = scores.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    missing, truth = lost(scores, known, prior)[tried.rows], outcomes[tried.rows]
-    heard, measured = scores[tried.voters], known[tried.voters]
+    table = tabulate(snapshot.examples, [Candidate(model, 0.0) for model in _named(snapshot)])
+    prior = np.nan_to_num(table.prior)
+    truth = or_nan(table.scores, table.known)[tried.rows]
+    missing = lost(table.scores, table.known, prior)[tried.rows]
+    heard, measured = table.scores[tried.voters], table.known[tried.voters]
     errors = {}
     for k, beta in product(WIDTHS, SHARPNESS):
         total, support = count(weigh(tried.similarities[:, :k], beta), heard[:, :k], measured[:, :k])

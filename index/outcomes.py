@@ -61,6 +61,11 @@ def resolve(examples: Segment, candidates: Sequence[Candidate]) -> Floats:
     return outcomes
 
 
+def or_nan(values: Floats, known: Floats) -> Floats:
+    """The values as they were measured: NaN where unknown."""
+    return np.where(known > 0, values, np.float32(np.nan))
+
+
 def ease_of(examples: Segment) -> Floats:
     """[n]: the mean, over all models measured on an example, of its outcome less the model's own mean; NaN where
     none was measured. It depends on no fleet."""
