@@ -6,7 +6,7 @@ UV ?= uv
 
 .PHONY: package lock-lambda build-DataFunction build-ControlFunction build-InboxFunction
 
-package: .venv/runtime
+package: check-template .venv/runtime
 	.venv/bin/python -m infra.package --arch $(ARCH) --out $(ARTIFACT) --zip $(ARTIFACT).zip
 
 build-DataFunction build-ControlFunction build-InboxFunction: .venv/runtime

@@ -18,6 +18,7 @@ from handler.dynamo_table import DynamoTable
 from handler.flow import Cause, Decision, Outcome, Ranked, Usage
 from handler.keys import KeyRecord, KeyStore, NewKey
 from handler.settings import from_environment
+from tests.infra.artifact import ARCH
 from tests.infra.transformed import Deployed, Job, Json, deploy, transform
 from tests.providers import ROOT
 
@@ -132,13 +133,26 @@ def integration(api: Json, path: str) -> Json:
 
 
 def run(command: list[Any]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-1"}
+    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-1", "ARCH": ARCH}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_sam_validates_and_lints_the_template(tools: Path) -> None:
     done = run([tools / "sam", "validate", "--lint"])
     assert (done.returncode, done.stdout.strip()) == (0, f"{ROOT}/template.yaml is a valid SAM Template")
+
+
+def test_sam_builds_all_three_functions_from_the_artifact(tools: Path, artifact: Path, tmp_path: Path) -> None:
+    """Without an AWS account, with what `sam build` alone is told by samconfig.toml."""
+    done = run([tools / "sam", "build", "--build-dir", tmp_path, "--parameter-overrides", f"Architecture={ARCH}"])
+    assert done.returncode == 0, done.stderr
+    for name in ("DataFunction", "ControlFunction", "InboxFunction"):
+        assert _files(tmp_path / name) == _files(artifact)
+
+
+def test_make_package_checks_the_template_before_it_builds() -> None:
+    steps = run(["make", "-n", "package"]).stdout
+    assert 0 <= steps.index("sam validate --lint") < steps.index("infra.package")
 
 
 def test_cfn_lint_finds_nothing_in_the_template_nor_in_what_sam_makes_of_it(
@@ -695,3 +709,8 @@ def test_the_outputs_are_what_bootstrap_needs(stream: Deployed) -> None:
 
 def without_tags(properties: Json) -> Json:
     return {key: value for key, value in properties.items() if key != "Tags"}
+
+
+def _files(tree: Path) -> dict[str, int]:
+    """Every file by its size."""
+    return {str(path.relative_to(tree)): path.stat().st_size for path in tree.rglob("*") if path.is_file()}
