@@ -1,11 +1,11 @@
-"""The fleet file: the models that can be chosen, their prices, and where they are served."""
+"""The fleet file: the models that can be chosen, what they can do and cost, where they are served, and rules."""
 
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -17,8 +17,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
-from handler.flow import AUTO
+from handler import catalogue
+from handler.flow import AUTO, Need, Protocol, Usage
+from handler.rules import Rule
+from handler.yaml_lines import line_of
 from index.store import ObjectStore
 from index.types import Candidate
 
@@ -26,11 +30,14 @@ KEY = "fleet.yaml"
 """Its place in the object store."""
 TYPICAL_INPUT_TOKENS = 300
 TYPICAL_OUTPUT_TOKENS = 500
+TYPICAL = Usage(TYPICAL_INPUT_TOKENS, TYPICAL_OUTPUT_TOKENS)
 PER = 1_000_000
 """Prices are dollars for this many tokens."""
 
 _REFERENCE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
+Tokens = Annotated[int, Field(gt=0)]
+Dollars = Annotated[float, Field(ge=0)]
 
 
 class BadFleet(Exception):
@@ -42,13 +49,28 @@ class _Strict(BaseModel):
 
 
 class Price(_Strict):
-    """Dollars per million tokens."""
+    """Dollars per million tokens. Tokens that a provider's prompt cache has, or takes in, cost what other input does
+    where nothing else is said."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: Dollars
+    output: Dollars
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
+    cache_write_1h: Dollars | None = None
+    """Of what is to be kept for an hour; default: as `cache_write`."""
 
-    def of(self, input_tokens: int, output_tokens: int) -> float:
-        return (input_tokens * self.input + output_tokens * self.output) / PER
+    def of(self, usage: Usage) -> float:
+        """Dollars."""
+        write = self.input if self.cache_write is None else self.cache_write
+        write_1h = write if self.cache_write_1h is None else self.cache_write_1h
+        cached = self.input if self.cached_input is None else self.cached_input
+        return (
+            usage.fresh_tokens * self.input
+            + usage.cached_tokens * cached
+            + usage.written_tokens * write
+            + usage.written_1h_tokens * write_1h
+            + usage.output_tokens * self.output
+        ) / PER
 
 
 class Deployment(_Strict):
@@ -59,6 +81,10 @@ class Deployment(_Strict):
     model: str = ""
     """The model's id there; default: its name in the fleet."""
     weight: float = Field(default=1.0, gt=0)
+    protocols: tuple[Protocol, ...] = Field(default=(Protocol.CHAT,), min_length=1)
+    """What it speaks."""
+    stream_usage: bool = True
+    """Whether it knows `stream_options`, by which a stream's usage is asked for."""
 
 
 class Model(_Strict):
@@ -67,6 +93,20 @@ class Model(_Strict):
     deployments: tuple[Deployment, ...] = Field(min_length=1)
     like: str | None = None
     """The model or tier whose outcomes it borrows until it has its own."""
+    catalogue: str | None = None
+    """Its `provider/model` in the catalogue, where its name does not tell; "" for none."""
+    effort: str | None = None
+    """The reasoning effort that it is called with, where the request names none: one model at two efforts is two
+    choices."""
+    context: Tokens | None = None
+    """Tokens that a request and its answer may have together. What is not known restricts nothing."""
+    max_output: Tokens | None = None
+    images: bool | None = None
+    audio: bool | None = None
+    files: bool | None = None
+    tools: bool | None = None
+    schema_: bool | None = Field(default=None, alias="schema")
+    """Whether an answer can be held to a JSON schema."""
 
     @field_validator("name")
     @classmethod
@@ -75,11 +115,33 @@ class Model(_Strict):
             raise ValueError(f"{name!r} asks for routing and cannot be a model's name")
         return name
 
+    @cached_property
+    def lacks(self) -> frozenset[Need]:
+        """What it is known not to do."""
+        able = {
+            Need.IMAGES: self.images,
+            Need.AUDIO: self.audio,
+            Need.FILES: self.files,
+            Need.TOOLS: self.tools,
+            Need.SCHEMA: self.schema_,
+        }
+        return frozenset(need for need, can in able.items() if can is False)
+
+    @cached_property
+    def protocols(self) -> frozenset[Protocol]:
+        """That at least one deployment speaks."""
+        return frozenset(protocol for one in self.deployments for protocol in one.protocols)
+
+    def serving(self, protocol: Protocol) -> tuple[Deployment, ...]:
+        return tuple(one for one in self.deployments if protocol in one.protocols)
+
 
 class Fleet(_Strict):
     models: tuple[Model, ...] = Field(min_length=1)
     default: str = ""
     """What answers when there is no vote and the key names nothing; default: the dearest."""
+    rules: tuple[Rule, ...] = ()
+    """Looked through in their order before the vote; the first that fits counts."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,6 +151,9 @@ class Fleet(_Strict):
             raise ValueError(f"listed twice: {', '.join(twice)}")
         if self.default and self.default not in names:
             raise ValueError(f"default: {self.default!r} is not among the models")
+        unknown = [rule for rule in self.rules if rule.model is not None and rule.model not in names]
+        if unknown:
+            raise ValueError(f"rule {unknown[0].name!r}: {unknown[0].model!r} is not among the models")
         return self
 
     @cached_property
@@ -97,10 +162,7 @@ class Fleet(_Strict):
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        return tuple(
-            Candidate(model.name, model.price.of(TYPICAL_INPUT_TOKENS, TYPICAL_OUTPUT_TOKENS), model.like)
-            for model in self.models
-        )
+        return tuple(Candidate(model.name, model.price.of(TYPICAL), model.like) for model in self.models)
 
     @cached_property
     def references(self) -> tuple[str, ...]:
@@ -119,17 +181,27 @@ class FleetFile:
 
     fleet: Fleet
     version: str
+    defaulted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Model → its fields that the file left to the catalogue."""
+    catalogue_date: str = ""
+    """Of the catalogue, where something was left to it."""
 
 
 def parse(data: bytes) -> FleetFile:
-    """Raises BadFleet."""
+    """Raises BadFleet, which names each complaint's line."""
     try:
-        fleet = Fleet.model_validate(yaml.safe_load(data))
-    except ValidationError as error:
-        raise BadFleet(f"{KEY}: " + "; ".join(_complaints(error))) from error
+        root = yaml.compose(data, Loader=yaml.SafeLoader)
+        written = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadFleet(f"{KEY} is not YAML: {error}") from error
-    return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16])
+    defaults = _defaults(written)
+    try:
+        fleet = Fleet.model_validate(_filled(written, defaults))
+    except ValidationError as error:
+        raise BadFleet(f"{KEY}: " + "; ".join(_complaints(error, root))) from error
+    defaulted = {model.name: tuple(found) for model, found in zip(fleet.models, defaults, strict=True) if found}
+    date = catalogue.load().date if defaulted else ""
+    return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16], defaulted, date)
 
 
 def stored_candidates(store: ObjectStore) -> tuple[Candidate, ...]:
@@ -150,8 +222,34 @@ def expand(value: str, credentials: Mapping[str, str]) -> str:
     return _REFERENCE.sub(read, value)
 
 
-def _complaints(error: ValidationError) -> list[str]:
+def _defaults(written: Any) -> list[dict[str, Any]]:
+    """For each model that the file lists, the fields that the catalogue has and the file has not."""
+    models = written.get("models") if isinstance(written, dict) else None
+    return [_left_out(model) for model in models] if isinstance(models, list) else []
+
+
+def _left_out(model: Any) -> dict[str, Any]:
+    name = model.get("catalogue", model.get("name")) if isinstance(model, dict) else None
+    known = catalogue.load().find(name) if isinstance(name, str) and name else {}
+    return {field: value for field, value in known.items() if field not in model}
+
+
+def _filled(written: Any, defaults: list[dict[str, Any]]) -> Any:
+    if not defaults:
+        return written
+    models = [{**model, **more} if more else model for model, more in zip(written["models"], defaults, strict=True)]
+    return {**written, "models": models}
+
+
+def _complaints(error: ValidationError, root: yaml.Node | None) -> list[str]:
     return [
-        f"{'.'.join(str(part) for part in complaint['loc']) or 'the file'}: {complaint['msg']}"
+        f"line {line_of(root, complaint['loc'])}: {'.'.join(map(str, complaint['loc'])) or 'the file'}: "
+        f"{_said(complaint)}"
         for complaint in error.errors()
     ]
+
+
+def _said(complaint: ErrorDetails) -> str:
+    if complaint["type"] == "missing" and complaint["loc"][-1] == "price":
+        return f"{complaint['msg']}, as the catalogue of {catalogue.load().date} does not have this model"
+    return complaint["msg"].removeprefix("Value error, ")

@@ -1,6 +1,6 @@
 """The frozen values that pass between the stages of a request, in order. Read this first.
 
-bytes → auth → KeyRecord → wire → Ask → decide → Decision → forward → the upstream's answer → record
+bytes → auth → KeyRecord → wire → Ask → decide → Decision → forward → Reply → record
 """
 
 import enum
@@ -14,6 +14,38 @@ AUTO = ("auto", "nearvote/auto")
 """The model ids that ask for routing; any other names a model."""
 
 
+class Protocol(enum.Enum):
+    """How a caller and a deployment speak with each other."""
+
+    CHAT = "chat"
+    """OpenAI's chat completions."""
+    MESSAGES = "messages"
+    """Anthropic's messages."""
+    RESPONSES = "responses"
+    """OpenAI's responses."""
+
+
+class Need(enum.Enum):
+    """What a request needs of a model besides text."""
+
+    IMAGES = "images"
+    AUDIO = "audio"
+    FILES = "files"
+    TOOLS = "tools"
+    SCHEMA = "schema"
+    """An answer that is held to a JSON schema."""
+
+
+class Turn(enum.Enum):
+    """Whose turn a request carries on."""
+
+    USER = "user"
+    TOOL_RESULT = "tool_result"
+    """A step of an agent's loop: its last message is what a tool gave back."""
+    SUBAGENT = "subagent"
+    """A call that an agent makes on the side."""
+
+
 class Cause(enum.Enum):
     """Why a model was chosen."""
 
@@ -22,8 +54,14 @@ class Cause(enum.Enum):
     """The client named the model."""
     OPTED_OUT = "opted_out"
     """The client asked for `auto` but switched routing off for this request."""
+    RULE = "rule"
+    """A rule of the fleet file names the model."""
     ONLY_CANDIDATE = "only_candidate"
     """The restrictions left one model."""
+    CACHED_PREFIX = "cached_prefix"
+    """A vote in which this model won because it has the conversation in its prompt cache."""
+    FAILOVER = "failover"
+    """The model that was chosen could not answer, and this one is next in the ranking."""
     UNFAMILIAR = "unfamiliar"
     """Nothing in the index is near enough to vote."""
     NO_INDEX = "no_index"
@@ -46,6 +84,8 @@ class Prompt:
     """Estimated from the length of all that is sent."""
     output_tokens: int
     """Expected: a typical answer, or the request's own limit when that is lower."""
+    most_output_tokens: int | None = None
+    """The request's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +104,20 @@ class Preferences:
     """Exact names to choose among."""
     routing_off: bool = False
     full_evidence: bool = False
+    max_latency_ms: float | None = None
+    """Models that are expected to take longer for a typical answer do not stand."""
+    speed: float | None = None
+    """How much quality, 0..1, ten times the speed is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The conversation that a request belongs to."""
+
+    id: str
+    """As the client names it, else a fingerprint of its opening; "" where there is nothing to tell by."""
+    named: bool = False
+    """Whether the client names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +132,24 @@ class Ask:
     """What goes upstream, but for `model`: nearvote's own fields are taken out, all else is as it came."""
     raw: bytes | None = None
     """The bytes that came, where they can go upstream as they are if the model keeps its name."""
+    protocol: Protocol = Protocol.CHAT
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """As they came, lower-case names."""
+    needs: frozenset[Need] = frozenset()
+    turn: Turn = Turn.USER
+    session: Session = Session("")
+    bound: bool = False
+    """Whether it leans on state that only the deployment which answered before has."""
+    adds_usage: bool = False
+    """Whether a stream's usage is asked for by nearvote alone, and so not passed on."""
 
     @property
     def auto(self) -> bool:
         return self.model in AUTO
+
+    @property
+    def offers_tools(self) -> bool:
+        return Need.TOOLS in self.needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +164,8 @@ class Ranked:
     support: float
     cost: float
     """Expected dollars for this request."""
+    latency_ms: float | None = None
+    """Expected until its answer is whole; None while it was never seen to answer."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """What the quality is the sum of, before it is kept within 0..1; for evidence."""
 
@@ -120,7 +190,13 @@ class Decision:
     nearest: float | None = None
     """Similarity of the nearest example."""
     ranking: tuple[Ranked, ...] = ()
-    """Best first; those behind the chosen one are its fallbacks."""
+    """Best first."""
+    fallbacks: tuple[str, ...] = ()
+    """What answers when the model cannot, in this order; none where the client named the model."""
+    rule: str = ""
+    """Name of the rule that fitted."""
+    cached_tokens: int = 0
+    """Of the input, those that the chosen model is expected to have in its prompt cache."""
     neighbours: tuple[Neighbour, ...] = ()
     index_version: str = ""
     fleet_version: str = ""
@@ -134,7 +210,30 @@ class Usage:
     """Tokens as the upstream counted them."""
 
     input_tokens: int
+    """All of them: fresh, cached and written."""
     output_tokens: int
+    cached_tokens: int = 0
+    """Read from the provider's prompt cache."""
+    written_tokens: int = 0
+    """Taken into it."""
+    written_1h_tokens: int = 0
+    """Taken into it for an hour; not among `written_tokens`."""
+
+    @property
+    def fresh_tokens(self) -> int:
+        return max(self.input_tokens - self.cached_tokens - self.written_tokens - self.written_1h_tokens, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call upstream that did not lead to the answer."""
+
+    model: str
+    host: str
+    """Where it went, without path or key."""
+    fault: str
+    """A status, or the code of our own error."""
+    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +243,12 @@ class Outcome:
     status: int
     stream: bool
     overhead_ms: float
-    """From the request's last byte to the call upstream."""
+    """From the request's last byte to the first call upstream."""
     total_ms: float
     usage: Usage | None = None
     cost: float | None = None
     """Dollars by that usage."""
+    saved: float | None = None
+    """Dollars less than the key's baseline model would have cost; less than 0 where it cost more."""
     error: str = ""
+    attempts: tuple[Attempt, ...] = ()

@@ -41,7 +41,7 @@ class Sent:
     overhead_ms: float
 
     def cost(self, usage: Usage | None) -> float | None:
-        return None if usage is None else self.model.price.of(usage.input_tokens, usage.output_tokens)
+        return None if usage is None else self.model.price.of(usage)
 
     def headers(self, answer: httpx.Response, cost: float | None) -> dict[str, str]:
         passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}

@@ -11,7 +11,7 @@ from handler.data import slate as slates
 from handler.data.live import Live
 from handler.data.slate import Slate
 from handler.errors import NotFound
-from handler.flow import AUTO, Ask, Cause, Decision, Ranked
+from handler.flow import AUTO, Ask, Cause, Decision, Ranked, Usage
 from handler.keys import KeyRecord
 from index import dial
 from index.ballot import Ballot, Polled
@@ -167,4 +167,4 @@ def _scale(costs: Iterable[float], ballot: Ballot) -> float:
 
 
 def _cost(ask: Ask, live: Live, model: str) -> float:
-    return live.fleet.fleet.by_name[model].price.of(ask.prompt.input_tokens, ask.prompt.output_tokens)
+    return live.fleet.fleet.by_name[model].price.of(Usage(ask.prompt.input_tokens, ask.prompt.output_tokens))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handler.fleet import Fleet
+from handler.flow import Usage
 from index.types import Candidate, Rows
 from scripts.evaluation.arrays import Numbers
 from scripts.evaluation.outcomes import Outcomes
@@ -55,7 +56,10 @@ def fleet(outcomes: Outcomes, models: Fleet, input_tokens: int, output_tokens: i
     """A fleet at its own prices, for requests of that size."""
     return of(
         outcomes,
-        [Candidate(model.name, model.price.of(input_tokens, output_tokens), model.like) for model in models.models],
+        [
+            Candidate(model.name, model.price.of(Usage(input_tokens, output_tokens)), model.like)
+            for model in models.models
+        ],
     )
 
 

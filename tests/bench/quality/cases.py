@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from handler.fleet import Price
+from handler.flow import Usage
 from index.types import Candidate
 from scripts.evaluation import contest
 from scripts.evaluation.contest import Contest
@@ -32,8 +33,7 @@ SIX = {
 """2024 list prices."""
 DOMINATED = SIX | {"o1-mini-2024-09-12": Price(input=3.0, output=12.0)}
 """With one that is better than the dearest, and costs less."""
-INPUT_TOKENS = 300
-OUTPUT_TOKENS = 800
+TOKENS = Usage(300, 800)
 
 SEEDS = 10
 SEEDS_MMLU = 3
@@ -95,7 +95,7 @@ def other_sizes(sources: Sources, seeds: int | None) -> tuple[Case, ...]:
 def priced(prompts: Prompts, prices: dict[str, Price]) -> Contest:
     return contest.of(
         prompts.outcomes,
-        [Candidate(name, price.of(INPUT_TOKENS, OUTPUT_TOKENS)) for name, price in prices.items()],
+        [Candidate(name, price.of(TOKENS)) for name, price in prices.items()],
     )
 
 
