@@ -17,6 +17,7 @@ from handler.errors import (
     Internal,
     MethodNotAllowed,
     NotFound,
+    Shape,
     Unavailable,
 )
 from handler.faults import to_api
@@ -84,38 +85,47 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-async def _tell_api_error(_: Request, error: Exception) -> Response:
+def shape_of(path: str) -> Shape:
+    """Of the errors of what answers there."""
+    return Shape.ANTHROPIC if path.startswith("/v1/messages") else Shape.OPENAI
+
+
+async def _tell_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for it alone
-    return error.response()
+    return _told(request, error)
+
+
+def _told(request: Request, error: ApiError) -> Response:
+    return error.response(shape_of(request.scope["path"]))
 
 
 async def _tell_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
     place = f"{request.method} {request.scope['path']}"
     if error.status_code == MethodNotAllowed.status:
-        return MethodNotAllowed(f"{place}: there is no such method here").response()
+        return _told(request, MethodNotAllowed(f"{place}: there is no such method here"))
     if error.status_code == NotFound.status:
-        return NotFound(f"{place}: there is nothing here").response()
-    return BadRequest(error.detail).response()
+        return _told(request, NotFound(f"{place}: there is nothing here"))
+    return _told(request, BadRequest(error.detail))
 
 
-async def _tell_index_error(_: Request, error: Exception) -> Response:
+async def _tell_index_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, NearvoteIndexError)  # noqa: S101 - registered for it alone
-    return to_api(error).response()
+    return _told(request, to_api(error))
 
 
-async def _tell_unavailable(_: Request, error: Exception) -> Response:
+async def _tell_unavailable(request: Request, error: Exception) -> Response:
     log.error("%s", error)
-    return Unavailable("a store that nearvote keeps its state in does not answer; try again").response()
+    return _told(request, Unavailable("a store that nearvote keeps its state in does not answer; try again"))
 
 
 async def _tell_gone(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _tell_internal(_: Request, error: Exception) -> Response:
+async def _tell_internal(request: Request, error: Exception) -> Response:
     # Starlette raises it again afterwards, so the server logs the traceback.
-    return Internal(f"nearvote failed: {type(error).__name__}").response()
+    return _told(request, Internal(f"nearvote failed: {type(error).__name__}"))
 
 
 EXCEPTION_HANDLERS: dict[Any, Callable[[Request, Exception], Coroutine[Any, Any, Response]]] = {

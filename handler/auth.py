@@ -7,7 +7,7 @@ from starlette.requests import Request
 from handler.errors import AdminOnly, Unauthenticated
 from handler.keys import KeyRecord, KeyStore
 
-_HINT = "send it as `Authorization: Bearer nv-…`; `nearvote keys create` makes one"
+_HINT = "send it as `Authorization: Bearer nv-…` or `x-api-key: nv-…`; `nearvote keys create` makes one"
 
 
 class Authenticator:
@@ -16,9 +16,8 @@ class Authenticator:
 
     async def caller(self, request: Request) -> KeyRecord:
         """Raises Unauthenticated. A key seen in the last seconds costs no I/O and no thread."""
-        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-        presented = presented.strip()
-        if scheme.lower() != "bearer" or not presented:
+        presented = _presented(request)
+        if not presented:
             raise Unauthenticated(f"no API key; {_HINT}", code="missing_api_key")
         key = self._keys.peek(presented) or await asyncio.to_thread(self._keys.authenticate, presented)
         if key is None:
@@ -31,3 +30,9 @@ class Authenticator:
         if not key.admin:
             raise AdminOnly("this needs an admin key; `nearvote keys create --admin` makes one")
         return key
+
+
+def _presented(request: Request) -> str:
+    """Anthropic's clients send their key in a header of its own."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()

@@ -1,15 +1,25 @@
 """Records in a DynamoDB table: partition key `kind`, sort key `id`, TTL attribute `expires_at`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler.table import Record, RecordConflict, TableError, TableUnavailable, decode_record, encode_value
+from handler.table import (
+    Count,
+    OverLimit,
+    Record,
+    RecordConflict,
+    TableError,
+    TableUnavailable,
+    decode_record,
+    encode_value,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -79,6 +89,67 @@ class DynamoTable:
             )
         return decode_record(id, text, revision)
 
+    def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
+        item: dict[str, AttributeValueTypeDef] = {
+            **_key(kind, id),
+            "value": {"S": encode_value(value)},
+            "revision": {"N": "1"},
+            "expires_at": {"N": str(expires_at)},
+        }
+        with self._translated(kind, id):
+            self._client.put_item(TableName=self._name, Item=item)
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        """One update a count; where one is refused, those before it are taken back."""
+        done: list[Count] = []
+        for count in counts:
+            try:
+                self._add(kind, count)
+            except TableError:
+                for earlier in done:
+                    taken_back = {counter: -amount for counter, amount in earlier.amounts.items()}
+                    self._add(kind, replace(earlier, amounts=taken_back, limits={}))
+                raise
+            done.append(count)
+
+    def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
+        return {item["id"]["S"]: _numbers(item) for item in self._items(kind) if self._live(item)}
+
+    def _add(self, kind: str, count: Count) -> None:
+        """Counters are attributes `n_<name>`."""
+        names = {f"#{place}": f"n_{counter}" for place, counter in enumerate(count.amounts)}
+        values: dict[str, AttributeValueTypeDef] = {
+            f":{place}": {"N": str(amount)} for place, amount in enumerate(count.amounts.values())
+        }
+        added = ", ".join(f"#{place} :{place}" for place in range(len(names)))
+        conditions = []
+        for place, (counter, amount) in enumerate(count.amounts.items()):
+            if counter in count.limits:
+                values[f":room{place}"] = {"N": str(count.limits[counter] - amount)}
+                room = f"#{place} <= :room{place}"
+                within = amount <= count.limits[counter]
+                conditions.append(f"(attribute_not_exists(#{place}) OR {room})" if within else room)
+        update = f"ADD {added}"
+        if count.expires_at is not None:
+            update = f"SET expires_at = :expires {update}"
+            values[":expires"] = {"N": str(count.expires_at)}
+        condition: dict[str, Any] = {"ConditionExpression": " AND ".join(conditions)} if conditions else {}
+        try:
+            self._client.update_item(
+                TableName=self._name,
+                Key=_key(kind, count.id),
+                UpdateExpression=update,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+                **condition,
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+                raise OverLimit(count.id) from error
+            raise TableUnavailable(f"DynamoDB table {self._name}: {error}") from error
+        except BotoCoreError as error:
+            raise TableUnavailable(f"DynamoDB table {self._name}: {error}") from error
+
     def delete(self, kind: str, id: str) -> bool:
         with self._translated(kind, id):
             answer = self._client.delete_item(TableName=self._name, Key=_key(kind, id), ReturnValues="ALL_OLD")
@@ -86,6 +157,9 @@ class DynamoTable:
         return bool(item) and self._live(item)
 
     def list(self, kind: str) -> list[Record]:
+        return [_record(item) for item in self._items(kind) if self._live(item)]
+
+    def _items(self, kind: str) -> "Sequence[Item]":
         with self._translated(kind, "*"):
             pages = self._client.get_paginator("query").paginate(
                 TableName=self._name,
@@ -93,8 +167,7 @@ class DynamoTable:
                 ExpressionAttributeValues={":kind": {"S": kind}},
                 ConsistentRead=True,
             )
-            items = [item for page in pages for item in page["Items"]]
-        return [_record(item) for item in items if self._live(item)]
+            return [item for page in pages for item in page["Items"]]
 
     def _live(self, item: "Item") -> bool:
         return "expires_at" not in item or int(item["expires_at"]["N"]) > int(self._now())
@@ -113,6 +186,10 @@ class DynamoTable:
 
 def _key(kind: str, id: str) -> "dict[str, AttributeValueTypeDef]":
     return {"kind": {"S": kind}, "id": {"S": id}}
+
+
+def _numbers(item: "Item") -> dict[str, int]:
+    return {name.removeprefix("n_"): int(value["N"]) for name, value in item.items() if name.startswith("n_")}
 
 
 def _record(item: "Item") -> Record:

@@ -1,4 +1,4 @@
-"""Everything that a caller can be told, and its one JSON shape (OpenAI's).
+"""Everything that a caller can be told, in the shape of the protocol that was called.
 
 ApiError                     status type                     code                      retry
 ├── BadRequest               400    invalid_request_error    (given)                   no
@@ -6,15 +6,19 @@ ApiError                     status type                     code               
 ├── Unauthenticated          401    authentication_error     invalid_api_key           no
 ├── AdminOnly                403    permission_error         admin_only                no
 ├── RoutingOff               403    permission_error         routing_off               no
+├── Denied                   403    permission_error         denied_by_rule            no
 ├── NotFound                 404    invalid_request_error    (given)                   no
 ├── MethodNotAllowed         405    invalid_request_error    method_not_allowed        no
 ├── Conflicting              409    invalid_request_error    (given)                   no
+├── BudgetSpent              429    rate_limit_error         budget_exceeded           no
+├── RateLimited              429    rate_limit_error         rate_limit_exceeded       yes
 ├── UpstreamFailed           502    upstream_error           upstream_failed           yes
 ├── Unavailable              503    server_error             (given)                   yes
 ├── UpstreamTimeout          504    upstream_error           upstream_timeout          yes
 └── Internal                 500    server_error             internal_error            yes
 """
 
+import enum
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,28 +26,66 @@ import orjson
 from starlette.responses import Response
 
 
+class Shape(enum.Enum):
+    """How an error's JSON looks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""By status; any other is an api_error."""
+
+
 class ApiError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: str = "internal_error"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None, details: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        details: Any = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after = retry_after
+        """Seconds after which to try again, where that is known."""
         self.details = details
         """More for programs, such as an upload's bad lines; left out of the JSON when None."""
         if code is not None:
             self.code = code
 
-    def body(self) -> dict[str, Any]:
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": error if self.details is None else {**error, "details": self.details}}
+    def body(self, shape: Shape = Shape.OPENAI) -> dict[str, Any]:
+        """Anthropic's shape has a `code` beside what Anthropic's own has: it is what programs can rely on."""
+        more = {} if self.details is None else {"details": self.details}
+        if shape is Shape.ANTHROPIC:
+            kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+            return {"type": "error", "error": {"type": kind, "message": self.message, "code": self.code, **more}}
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code, **more}}
 
-    def response(self, evidence: Mapping[str, str] | None = None) -> Response:
-        headers = {**(evidence or {}), "x-nearvote-retryable": "true" if self.retryable else "false"}
-        return Response(orjson.dumps(self.body()), self.status, headers, media_type="application/json")
+    def response(self, shape: Shape = Shape.OPENAI, headers: Mapping[str, str] | None = None) -> Response:
+        told = {**(headers or {}), "x-nearvote-retryable": "true" if self.retryable else "false"}
+        if self.retry_after is not None:
+            told["retry-after"] = str(self.retry_after)
+        if not self.retryable:
+            told["x-should-retry"] = "false"  # the clients' own libraries would try some of these again, for nothing
+        return Response(orjson.dumps(self.body(shape)), self.status, told, media_type="application/json")
 
 
 class BadRequest(ApiError):
@@ -66,6 +108,10 @@ class RoutingOff(ApiError):
     status, type, code = 403, "permission_error", "routing_off"
 
 
+class Denied(ApiError):
+    status, type, code = 403, "permission_error", "denied_by_rule"
+
+
 class NotFound(ApiError):
     status, type, code = 404, "invalid_request_error", "not_found"
 
@@ -76,6 +122,14 @@ class MethodNotAllowed(ApiError):
 
 class Conflicting(ApiError):
     status, type, code = 409, "invalid_request_error", "conflict"
+
+
+class BudgetSpent(ApiError):
+    status, type, code = 429, "rate_limit_error", "budget_exceeded"
+
+
+class RateLimited(ApiError):
+    status, type, code, retryable = 429, "rate_limit_error", "rate_limit_exceeded", True
 
 
 class UpstreamFailed(ApiError):

@@ -101,6 +101,8 @@ class Model(_Strict):
     context: Tokens | None = None
     """Tokens that a request and its answer may have together. What is not known restricts nothing."""
     max_output: Tokens | None = None
+    cache_seconds: float = Field(default=300.0, ge=0)
+    """How long its provider keeps a conversation in the prompt cache."""
     images: bool | None = None
     audio: bool | None = None
     files: bool | None = None

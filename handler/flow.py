@@ -58,6 +58,8 @@ class Cause(enum.Enum):
     """A rule of the fleet file names the model."""
     ONLY_CANDIDATE = "only_candidate"
     """The restrictions left one model."""
+    CONTINUED = "continued"
+    """The request goes on with an answer that only this model's provider has."""
     CACHED_PREFIX = "cached_prefix"
     """A vote in which this model won because it has the conversation in its prompt cache."""
     FAILOVER = "failover"
@@ -72,6 +74,11 @@ class Cause(enum.Enum):
     EMBEDDER_FAULT = "embedder_fault"
     BUSY = "busy"
     """More prompts wait for the embedder than are worth waiting for."""
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether another model may answer where this one cannot: not where one was asked for."""
+        return self not in (Cause.NAMED, Cause.OPTED_OUT, Cause.RULE, Cause.CONTINUED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +145,22 @@ class Ask:
     needs: frozenset[Need] = frozenset()
     turn: Turn = Turn.USER
     session: Session = Session("")
-    bound: bool = False
-    """Whether it leans on state that only the deployment which answered before has."""
+    leans_on: str = ""
+    """The id of an answer or a conversation that only the provider which has it can go on with."""
+    writes_cache: bool = False
+    """Whether it asks the provider to take its input into the prompt cache."""
+    instead_of: str = ""
+    """The model that the client named, where its key wants that name routed."""
     adds_usage: bool = False
     """Whether a stream's usage is asked for by nearvote alone, and so not passed on."""
 
     @property
     def auto(self) -> bool:
         return self.model in AUTO
+
+    @property
+    def requested(self) -> str:
+        return self.instead_of or self.model
 
     @property
     def offers_tools(self) -> bool:
@@ -171,6 +186,18 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call upstream that did not lead to the answer."""
+
+    model: str
+    host: str
+    """Where it went, without path or key."""
+    fault: str
+    """A status, or the code of our own error."""
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Which model, and why. There always is one: failing to decide never fails a request."""
 
@@ -193,6 +220,8 @@ class Decision:
     """Best first."""
     fallbacks: tuple[str, ...] = ()
     """What answers when the model cannot, in this order; none where the client named the model."""
+    attempts: tuple[Attempt, ...] = ()
+    """Calls upstream that failed before the one that answered."""
     rule: str = ""
     """Name of the rule that fitted."""
     cached_tokens: int = 0
@@ -225,18 +254,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call upstream that did not lead to the answer."""
-
-    model: str
-    host: str
-    """Where it went, without path or key."""
-    fault: str
-    """A status, or the code of our own error."""
-    ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a request ended, for the record."""
 
@@ -251,4 +268,3 @@ class Outcome:
     saved: float | None = None
     """Dollars less than the key's baseline model would have cost; less than 0 where it cost more."""
     error: str = ""
-    attempts: tuple[Attempt, ...] = ()

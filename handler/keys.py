@@ -50,6 +50,10 @@ Globs = Annotated[tuple[Model, ...], Field(max_length=100)]
 Dial = Annotated[float, Field(ge=0, le=10, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Seconds = Annotated[int, Field(gt=0, strict=True)]
+Dollars = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
+PerMinute = Annotated[int, Field(gt=0, strict=True)]
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class KeyOptions(BaseModel):
@@ -65,6 +69,22 @@ class KeyOptions(BaseModel):
     allow: Globs = ()
     """Models that `auto` may choose, as globs; empty = all. A named model always wins."""
     exclude: Globs = ()
+    route_models: Globs = ()
+    """Names that are routed as `auto` is, for clients that cannot be told another; as globs."""
+    baseline_model: Model | None = None
+    """What would have answered without routing, which savings are counted against; default: the default model."""
+    budget_day: Dollars | None = None
+    """Dollars a day; days and months are UTC's."""
+    budget_month: Dollars | None = None
+    """Dollars a month, from when it is set."""
+    budget_total: Dollars | None = None
+    """Dollars, from when it is set."""
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    max_latency_ms: Milliseconds | None = None
+    """Models that are expected to take longer for a typical answer do not stand."""
+    speed: Share | None = None
+    """How much quality, 0..1, ten times the speed is worth."""
     expires_at: Seconds | None = None
     """Seconds since the epoch."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from handler.keys import KeyStore
 from handler.secrets import Secret, open_secret
 from handler.settings import Settings
-from handler.table import open_table
+from handler.table import Table, open_table
 from index.store import ObjectStore, open_store
 from index.versions import Repository
 
@@ -19,6 +19,7 @@ class Services:
     store: ObjectStore
     repository: Repository
     keys: KeyStore
+    table: Table
     credentials: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     """What `${NAME}` in the fleet file stands for; a look never blocks."""
 
@@ -27,8 +28,9 @@ def open_services(settings: Settings) -> Services:
     """Raises SecretUnavailable, TableError, StoreUnavailable, or ValueError for an impossible URL."""
     secret = open_secret(settings.secret) if settings.secret else None
     store = open_store(settings.store_url)
-    keys = KeyStore(open_table(settings.table_url), _pepper(settings, secret))
-    return Services(settings, store, Repository(store), keys, os.environ if secret is None else secret)
+    table = open_table(settings.table_url)
+    keys = KeyStore(table, _pepper(settings, secret))
+    return Services(settings, store, Repository(store), keys, table, os.environ if secret is None else secret)
 
 
 def cores(settings: Settings) -> int:

@@ -41,6 +41,12 @@ class Settings:
     connect_seconds: float = 5.0
     upstream_seconds: float = 600.0
     """How long an upstream may be silent."""
+    first_byte_seconds: float = 120.0
+    """How long a stream may take to begin, while there is another model or deployment to ask."""
+    deadline_seconds: float = 600.0
+    """For one request, all its attempts together, until its answer is there or its stream has begun."""
+    rounds: int = 2
+    """How often each deployment that may answer is asked at most."""
 
     @property
     def store_url(self) -> str:

@@ -4,17 +4,18 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from handler.table import Record, RecordConflict, TableUnavailable, decode_record, encode_value
+from handler.table import Count, OverLimit, Record, RecordConflict, TableUnavailable, decode_record, encode_value
 
 _BUSY_SECONDS = 5.0
 
 _SCHEMA = (
     "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",  # a power cut may lose the last moments, a crash of ours nothing
     """CREATE TABLE IF NOT EXISTS records (
         kind TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -23,6 +24,14 @@ _SCHEMA = (
         expires_at INTEGER,
         PRIMARY KEY (kind, id)
     )""",
+    """CREATE TABLE IF NOT EXISTS counters (
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        counter TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        expires_at INTEGER,
+        PRIMARY KEY (kind, id, counter)
+    ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS expiring ON records (expires_at) WHERE expires_at IS NOT NULL",
 )
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
@@ -37,6 +46,17 @@ _INSERT = """
 _UPDATE = f"""
     UPDATE records SET value = :value, revision = revision + 1, expires_at = :expires_at
     WHERE kind = :kind AND id = :id AND revision = :expected AND {_LIVE}"""  # noqa: S608
+_WRITE = """
+    INSERT INTO records (kind, id, value, revision, expires_at) VALUES (:kind, :id, :value, 1, :expires_at)
+    ON CONFLICT (kind, id)
+    DO UPDATE SET value = excluded.value, revision = revision + 1, expires_at = excluded.expires_at"""
+_COUNT = """
+    INSERT INTO counters (kind, id, counter, value, expires_at)
+    SELECT :kind, :id, :counter, :amount, :expires_at WHERE :limit IS NULL OR :amount <= :limit
+    ON CONFLICT (kind, id, counter)
+    DO UPDATE SET value = value + :amount WHERE :limit IS NULL OR value + :amount <= :limit"""
+_COUNTERS = f"SELECT id, counter, value FROM counters WHERE kind = :kind AND {_LIVE}"  # noqa: S608
+_SWEEP_COUNTERS = "DELETE FROM counters WHERE expires_at <= :now"
 _SWEEP = """
     DELETE FROM records WHERE rowid IN (SELECT rowid FROM records WHERE expires_at <= :now LIMIT 100)"""
 
@@ -89,6 +109,24 @@ class SqliteTable:
         with self._connected() as connection:
             return connection.execute(_DELETE, {"kind": kind, "id": id, "now": self._seconds()}).rowcount > 0
 
+    def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
+        fields = {"kind": kind, "id": id, "value": encode_value(value), "expires_at": expires_at}
+        with self._connected() as connection:
+            connection.execute(_WRITE, fields)
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        with self._connected() as connection, _transaction(connection):
+            for count in counts:
+                _count(connection, kind, count)
+
+    def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        with self._connected() as connection:
+            connection.execute(_SWEEP_COUNTERS, {"now": self._seconds()})
+            for id, counter, value in connection.execute(_COUNTERS, {"kind": kind, "now": self._seconds()}):
+                found.setdefault(id, {})[counter] = value
+        return found
+
     def close(self) -> None:
         """Every later call raises TableUnavailable."""
         with self._lock:
@@ -109,6 +147,31 @@ class SqliteTable:
                 yield self._connection
             except sqlite3.Error as error:
                 raise TableUnavailable(f"{self._path}: {error}") from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _count(connection: sqlite3.Connection, kind: str, count: Count) -> None:
+    for counter, amount in count.amounts.items():
+        fields = {
+            "kind": kind,
+            "id": count.id,
+            "counter": counter,
+            "amount": amount,
+            "limit": count.limits.get(counter),
+            "expires_at": count.expires_at,
+        }
+        if not connection.execute(_COUNT, fields).rowcount:
+            raise OverLimit(count.id)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

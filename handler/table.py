@@ -2,14 +2,15 @@
 
 TableError
 ├── RecordConflict        another writer changed the record first
+├── OverLimit             a counter would pass its limit
 └── TableUnavailable      the store cannot be reached, refuses, or failed
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,12 @@ class RecordConflict(TableError):
         super().__init__(f"{kind} {id!r} was changed by another writer")
 
 
+class OverLimit(TableError):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"{id!r} would pass its limit")
+        self.id = id
+
+
 class TableUnavailable(TableError):
     pass
 
@@ -34,6 +41,19 @@ class Record:
     id: str
     value: Mapping[str, Any]
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What is added to the counters of one id, which start at 0."""
+
+    id: str
+    amounts: Mapping[str, int]
+    """By counter; less than 0 takes away."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """What a counter may be at most once its amount is added."""
+    expires_at: int | None = None
+    """Seconds since the epoch, after which it may be forgotten."""
 
 
 class Table(Protocol):
@@ -54,8 +74,20 @@ class Table(Protocol):
         not show it."""
         ...
 
+    def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
+        """Whatever was there: the last writer wins."""
+        ...
+
     def delete(self, kind: str, id: str) -> bool:
         """True when there was one."""
+        ...
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        """Add to counters; each id's at once, whoever else counts. Raises OverLimit, and then nothing was added."""
+        ...
+
+    def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
+        """All counters of a kind, by id."""
         ...
 
     def list(self, kind: str) -> list[Record]:

@@ -106,7 +106,7 @@ def admin_server(
     with closing(SqliteTable(admin_home / "state.db")) as table:
         keys = KeyStore(table, (admin_home / "pepper").read_bytes())
         _, admin_key = keys.create(NewKey(name="operator", admin=True))
-        services = Services(Settings(), store, Repository(store), keys)
+        services = Services(Settings(), store, Repository(store), keys, table)
         routes = control_routes(services, Authenticator(keys).admin, lazy_embedder)
         stage.app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
         headers = {"authorization": f"Bearer {admin_key}"}

@@ -58,7 +58,7 @@ def starter_home(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     store = open_store(str(home))
     embedder = LazyEmbedder(lambda: model_dir, workers=2)
     with closing(SqliteTable(home / "state.db")) as table:
-        services = Services(Settings(home=str(home)), store, Repository(store), _keys(home, table))
+        services = Services(Settings(home=str(home)), store, Repository(store), _keys(home, table), table)
         ensure_index(services, embedder.embed_many, embedder.fingerprint, print)
     return home
 

@@ -1,82 +1,51 @@
-"""The data plane: answers requests and can only read the index.
+"""The data plane: answers requests; of the index it can only read.
 
-auth → wire → decide → forward → record
+auth → wire → decide → reserve → forward → account; all from `decide` on is complete.py.
 """
 
-import asyncio
-import contextlib
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handler import curve
-from handler.asgi import CLIENT_CLOSED_REQUEST, json_response, read_body, unless_gone
+from handler import curve, evidence
+from handler.asgi import json_response, read_body, unless_gone
 from handler.auth import Authenticator
-from handler.data import evidence
-from handler.data.decide import Decider
-from handler.data.forward import PASSED_BACK, Forwarder, read_whole
+from handler.data.complete import Completer
+from handler.data.forward import milliseconds_since
 from handler.data.live import Live, Watcher
-from handler.data.record import record, record_forecast
-from handler.data.stream import Passage, PassageResponse
-from handler.errors import ApiError, RoutingOff
-from handler.fleet import Model
-from handler.flow import AUTO, Ask, Decision, Outcome, Usage
+from handler.data.slate import matches
+from handler.errors import BadRequest, RoutingOff
+from handler.flow import AUTO, Ask, Protocol
 from handler.keys import KeyRecord, Routing
-from handler.wire import chat_completions
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One request on its way: all that its answer and its record need."""
-
-    key: KeyRecord
-    ask: Ask
-    decision: Decision
-    model: Model
-    started: float
-    overhead_ms: float
-
-    def cost(self, usage: Usage | None) -> float | None:
-        return None if usage is None else self.model.price.of(usage)
-
-    def headers(self, answer: httpx.Response, cost: float | None) -> dict[str, str]:
-        passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
-        return passed | self.evidence(cost)
-
-    def evidence(self, cost: float | None = None) -> dict[str, str]:
-        return evidence.headers(self.decision, self.overhead_ms, cost)
-
-    def record(self, status: int, usage: Usage | None = None, error: ApiError | None = None) -> None:
-        outcome = Outcome(
-            status=status,
-            stream=self.ask.stream,
-            overhead_ms=self.overhead_ms,
-            total_ms=milliseconds_since(self.started),
-            usage=usage,
-            cost=self.cost(usage),
-            error=error.code if error else "",
-        )
-        record(self.decision, self.key, outcome)
+from handler.wire.protocols import WIRES
+from handler.wire.wire import Wire
 
 
 class DataPlane:
     def __init__(
-        self, auth: Authenticator, watcher: Watcher, decider: Decider, forwarder: Forwarder, body_bytes: int
+        self,
+        auth: Authenticator,
+        watcher: Watcher,
+        completer: Completer,
+        body_bytes: int,
+        close: Callable[[], Awaitable[None]],
     ) -> None:
+        """`close` ends what the completer was made from."""
         self._auth = auth
         self._watcher = watcher
-        self._decider = decider
-        self._forwarder = forwarder
+        self._completer = completer
         self._body_bytes = body_bytes
-        self._forecasts: set[asyncio.Task[None]] = set()
+        self._close = close
 
     def routes(self) -> list[Route]:
         return [
-            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            *(Route(f"/v1{wire.path}", partial(self.complete, wire=wire), methods=["POST"]) for wire in WIRES.values()),
+            Route("/v1/messages/count_tokens", self.count_tokens, methods=["POST"]),
             Route("/v1/route", self.route, methods=["POST"]),
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/dial", self.dial, methods=["GET"]),
@@ -89,36 +58,28 @@ class DataPlane:
 
     async def close(self) -> None:
         self._watcher.close()
-        self._decider.close()
-        await self._forwarder.close()
+        await self._close()
 
-    async def chat_completions(self, request: Request) -> Response:
+    async def complete(self, request: Request, wire: Wire) -> Response:
+        """One answer, whole or as a stream, in the protocol that was called."""
         started = time.perf_counter()
-        key, ask = await self._read(request)
-        return await unless_gone(request, self._answer(key, ask, started))
+        key, ask = await self._read(request, wire)
 
-    async def _answer(self, key: KeyRecord, ask: Ask, started: float) -> Response:
-        live = await self._look()
-        decision = await self._decider.decide(ask, key, live, ask.preferences.full_evidence)
-        if not ask.auto and key.routing is Routing.FORECAST:
-            self._forecast(ask, key, live, decision)
-        model = live.fleet.fleet.by_name[decision.model]
-        sent = Sent(key, ask, decision, model, started, overhead_ms=milliseconds_since(started))
-        try:
-            answer = await self._forwarder.send(model, ask)
-            return _streamed(sent, answer) if _is_stream(answer) else await _whole(sent, answer)
-        except ApiError as error:
-            sent.record(error.status, error=error)
-            return error.response(sent.evidence())
-        except asyncio.CancelledError:
-            sent.record(CLIENT_CLOSED_REQUEST)
-            raise
+        async def answer() -> Response:
+            return await self._completer.complete(key, ask, wire, await self._look(), started)
+
+        return await unless_gone(request, answer())
+
+    async def count_tokens(self, request: Request) -> Response:
+        wire = WIRES[Protocol.MESSAGES]
+        key, ask = await self._read(request, wire)
+        return await self._completer.count_tokens(key, ask, wire, await self._look())
 
     async def route(self, request: Request) -> Response:
-        """The decision that chat_completions would make, with all its evidence, without calling a model."""
+        """The decision that a completion would make, with all its evidence, without calling a model. ?protocol="""
         started = time.perf_counter()
-        key, ask = await self._read(request)
-        decision = await self._decider.decide(ask, key, await self._look(), full_evidence=True)
+        key, ask = await self._read(request, _wire_of(request))
+        decision, _ = await self._completer.decide(key, ask, await self._look(), full_evidence=True)
         shown = evidence.headers(decision, milliseconds_since(started), cost=None)
         return json_response(evidence.full(decision), headers=shown)
 
@@ -149,9 +110,11 @@ class DataPlane:
             }
         )
 
-    async def _read(self, request: Request) -> tuple[KeyRecord, Ask]:
+    async def _read(self, request: Request, wire: Wire) -> tuple[KeyRecord, Ask]:
         key = await self._auth.caller(request)
-        ask = chat_completions.read(await read_body(request, self._body_bytes), dict(request.headers))
+        ask = wire.read(await read_body(request, self._body_bytes), dict(request.headers))
+        if not ask.auto and key.routing is Routing.ON and matches(key.route_models, ask.model):
+            ask = replace(ask, model=AUTO[0], instead_of=ask.model)
         if ask.auto and key.routing is not Routing.ON:
             raise RoutingOff(
                 f"routing is {key.routing.value} for this key, so `{ask.model}` is not answered: name a model, or "
@@ -164,40 +127,11 @@ class DataPlane:
         await self._watcher.catch_up()
         return self._watcher.live
 
-    def _forecast(self, ask: Ask, key: KeyRecord, live: Live, decision: Decision) -> None:
-        """Beside the call upstream, so that it costs the request no time."""
 
-        async def forecast() -> None:
-            with contextlib.suppress(ApiError):  # restrictions that leave no model: there is nothing to forecast
-                record_forecast(await self._decider.decide(replace(ask, model=AUTO[0]), key, live), decision, key)
-
-        task = asyncio.create_task(forecast())
-        self._forecasts.add(task)
-        task.add_done_callback(self._forecasts.discard)
-
-
-def milliseconds_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
-
-
-def _is_stream(answer: httpx.Response) -> bool:
-    return answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream")
-
-
-async def _whole(sent: Sent, answer: httpx.Response) -> Response:
-    body = await read_whole(answer, sent.model)
-    usage = evidence.usage_in(body) if answer.is_success else None
-    sent.record(answer.status_code, usage)
-    if sent.ask.preferences.full_evidence:
-        body = evidence.in_body(body, sent.decision)
-    return Response(body, answer.status_code, sent.headers(answer, sent.cost(usage)))
-
-
-def _streamed(sent: Sent, answer: httpx.Response) -> Response:
-    last_words = evidence.as_chunk(sent.decision, int(time.time())) if sent.ask.preferences.full_evidence else b""
-    passage = Passage(answer, sent.model.name, last_words)
-
-    def ended() -> None:
-        sent.record(answer.status_code, passage.usage, passage.error)
-
-    return PassageResponse(passage, sent.headers(answer, cost=None), ended)
+def _wire_of(request: Request) -> Wire:
+    name = request.query_params.get("protocol", Protocol.CHAT.value)
+    try:
+        return WIRES[Protocol(name)]
+    except ValueError as error:
+        known = ", ".join(protocol.value for protocol in Protocol)
+        raise BadRequest(f"protocol must be one of {known}, not {name!r}", param="protocol") from error

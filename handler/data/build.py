@@ -4,10 +4,17 @@ import logging
 from pathlib import Path
 
 from handler.auth import Authenticator
+from handler.data.account import Accountant
 from handler.data.app import DataPlane
+from handler.data.complete import Completer, Stages
 from handler.data.decide import Decider
+from handler.data.failover import Failover, Patience
 from handler.data.forward import Forwarder
+from handler.data.health import Health
 from handler.data.live import Watcher
+from handler.data.sessions import Sessions
+from handler.data.speeds import Speeds
+from handler.ledger import Ledger
 from handler.services import Services, cores
 from index.embedder import Embedder
 from index.errors import ModelFilesMissing
@@ -23,19 +30,30 @@ def build(services: Services, embedder: Embedder | None, patience: float = 0.0) 
     """Loads the current fleet and index. Raises BadFleet: without a fleet nothing can be answered; without an
     embedder or an index requests still are, by the default model. `patience`: see Watcher."""
     settings = services.settings
-    return DataPlane(
-        Authenticator(services.keys),
-        Watcher(
-            services.store,
-            services.repository,
-            embedder.fingerprint if embedder else "",
-            settings.poll_seconds,
-            patience,
-        ),
-        Decider(embedder, cores(settings), settings.waiting_decisions),
-        Forwarder(settings.connect_seconds, settings.upstream_seconds, services.credentials),
-        settings.body_bytes,
+    watcher = Watcher(
+        services.store,
+        services.repository,
+        embedder.fingerprint if embedder else "",
+        settings.poll_seconds,
+        patience,
     )
+    decider = Decider(embedder, cores(settings), settings.waiting_decisions)
+    forwarder = Forwarder(settings.connect_seconds, settings.upstream_seconds, services.credentials)
+    speeds = Speeds(services.table)
+    stages = Stages(
+        decider,
+        Failover(
+            forwarder, Health(), Patience(settings.deadline_seconds, settings.first_byte_seconds, settings.rounds)
+        ),
+        Accountant(Ledger(services.table), Sessions(services.table), speeds),
+        speeds,
+    )
+
+    async def close() -> None:
+        decider.close()
+        await forwarder.close()
+
+    return DataPlane(Authenticator(services.keys), watcher, Completer(stages), settings.body_bytes, close)
 
 
 def load_embedder(model_dir: str) -> Embedder | None:

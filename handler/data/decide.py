@@ -3,16 +3,18 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from handler.data import slate as slates
 from handler.data.live import Live
+from handler.data.outlook import Outlook
 from handler.data.slate import Slate
-from handler.errors import NotFound
-from handler.flow import AUTO, Ask, Cause, Decision, Ranked, Usage
+from handler.errors import Denied, NotFound
+from handler.flow import AUTO, Ask, Cause, Decision, Ranked
 from handler.keys import KeyRecord
+from handler.rules import Rule, first_fitting
 from index import dial
 from index.ballot import Ballot, Polled
 from index.embedder import Embedder
@@ -28,6 +30,19 @@ class EmbedderFault(Exception):
     """Why there is no vote, without a word of the prompt."""
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request for `auto`, with all that bears on it but the vote."""
+
+    ask: Ask
+    live: Live
+    slate: Slate
+    rule: Rule | None
+    outlook: Outlook
+    speed: float
+    """How much quality ten times the speed is worth."""
+
+
 class Decider:
     """`workers` prompts are embedded at once; `waiting` more may queue, first come, first served, before `busy`
     is the answer."""
@@ -37,36 +52,46 @@ class Decider:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decide")
         self._room = workers + waiting
 
-    async def decide(self, ask: Ask, key: KeyRecord, live: Live, full_evidence: bool = False) -> Decision:
-        """Raises NotFound for a model that does not exist or restrictions that leave none."""
+    async def decide(
+        self, ask: Ask, key: KeyRecord, live: Live, outlook: Outlook, full_evidence: bool = False
+    ) -> Decision:
+        """Raises NotFound for a model that does not exist or restrictions that leave none, Denied where a rule does."""
+        fleet = live.fleet.fleet
+        rule = first_fitting(fleet.rules, ask, key.id, key.name)
+        if rule is not None and rule.deny is not None:
+            raise Denied(rule.deny)
         if not ask.auto:
-            return _named(ask, live)
-        slate = slates.draw(ask.preferences, key, live.fleet.fleet)
-        obstacle = self._obstacle(ask, live, slate)
-        if obstacle is not None or live.ballot is None:
-            return _unvoted(ask, live, slate.fallback, obstacle or Cause.NO_INDEX)
+            return _named(ask, live, outlook)
+        slate = slates.draw(ask, key, fleet, rule, outlook.latencies)
+        wanted = ask.preferences.speed if ask.preferences.speed is not None else key.speed
+        case = Case(ask, live, slate, rule, outlook, wanted or 0.0)
+        settled = self._settled(case)
+        if settled is not None or live.ballot is None:
+            return _unvoted(case, *(settled or (slate.fallback, Cause.NO_INDEX)))
         polled = await self._poll(live.ballot, ask.prompt.text)
         if isinstance(polled, Cause):
-            return _unvoted(ask, live, slate.fallback, polled)
-        decision = _voted(ask, live, live.ballot, slate, polled)
-        if not full_evidence:
-            return decision
-        return _explained(decision, live.ballot, polled)
+            return _unvoted(case, slate.fallback, polled)
+        decision = _voted(case, live.ballot, polled)
+        return _explained(decision, live.ballot, polled) if full_evidence else decision
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _obstacle(self, ask: Ask, live: Live, slate: Slate) -> Cause | None:
-        """What makes a vote impossible or needless, before anything is embedded."""
-        obstacles = (
-            (ask.preferences.routing_off, Cause.OPTED_OUT),
-            (len(slate.names) == 1, Cause.ONLY_CANDIDATE),
-            (not ask.prompt.text, Cause.NO_TEXT),
-            (self._embedder is None, Cause.EMBEDDER_FAULT),
-            (live.ballot is None, Cause.NO_INDEX),
-            (self._room <= 0, Cause.BUSY),
+    def _settled(self, case: Case) -> tuple[str, Cause] | None:
+        """The model, where no vote is needed or possible, before anything is embedded."""
+        ask, slate, by_rule = case.ask, case.slate, case.rule.model if case.rule else None
+        continued = case.outlook.continues
+        choices = (
+            (continued in slate.names, continued, Cause.CONTINUED),
+            (ask.preferences.routing_off, slate.fallback, Cause.OPTED_OUT),
+            (by_rule in slate.names, by_rule or "", Cause.RULE),
+            (len(slate.names) == 1, slate.fallback, Cause.ONLY_CANDIDATE),
+            (not ask.prompt.text, slate.fallback, Cause.NO_TEXT),
+            (self._embedder is None, slate.fallback, Cause.EMBEDDER_FAULT),
+            (case.live.ballot is None, slate.fallback, Cause.NO_INDEX),
+            (self._room <= 0, slate.fallback, Cause.BUSY),
         )
-        return next((cause for stands, cause in obstacles if stands), None)
+        return next(((model, cause) for stands, model, cause in choices if stands), None)
 
     async def _poll(self, ballot: Ballot, text: str) -> Polled | Cause:
         self._room -= 1
@@ -87,45 +112,70 @@ class Decider:
             raise EmbedderFault(type(error).__name__) from None
 
 
-def _named(ask: Ask, live: Live) -> Decision:
+def _named(ask: Ask, live: Live, outlook: Outlook) -> Decision:
     known = live.fleet.fleet.by_name
     if ask.model not in known:
         message = f"the model {ask.model!r} does not exist; there are: {', '.join((*AUTO, *known))}"
         raise NotFound(message, code="model_not_found", param="model")
-    return _unvoted(ask, live, ask.model, Cause.NAMED)
+    if ask.protocol not in known[ask.model].protocols:
+        message = f"no deployment of {ask.model!r} speaks the protocol of {ask.protocol.value}"
+        raise NotFound(message, code="protocol_not_spoken", param="model")
+    return _stamped(ask, live, outlook, ask.model, Cause.NAMED)
 
 
-def _unvoted(ask: Ask, live: Live, model: str, cause: Cause) -> Decision:
+def _unvoted(case: Case, model: str, cause: Cause) -> Decision:
+    decision = _stamped(case.ask, case.live, case.outlook, model, cause)
+    return replace(
+        decision,
+        rule=case.rule.name if case.rule else "",
+        detail=case.live.detail if cause is Cause.NO_INDEX else "",
+        fallbacks=_others(case.slate.dearest_first, model) if cause.may_fall_back else (),
+    )
+
+
+def _stamped(ask: Ask, live: Live, outlook: Outlook, model: str, cause: Cause) -> Decision:
     return Decision(
         id=f"dec-{secrets.token_hex(12)}",
         model=model,
         cause=cause,
-        requested=ask.model,
-        cost=_cost(ask, live, model),
+        requested=ask.requested,
+        cost=outlook.costs[model],
+        cached_tokens=outlook.cached.get(model, 0),
         index_version=live.ballot.snapshot.version if live.ballot else "",
         fleet_version=live.fleet.version,
         fingerprint=live.ballot.snapshot.manifest.fingerprint if live.ballot else "",
-        detail=live.detail if cause is Cause.NO_INDEX else "",
     )
 
 
-def _voted(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -> Decision:
-    nearest, setting = polled.vote.nearest, slate.setting(ballot.curve)
+def _voted(case: Case, ballot: Ballot, polled: Polled) -> Decision:
+    slate, nearest, setting = case.slate, polled.vote.nearest, case.slate.setting(ballot.curve)
     if setting is None:
-        return replace(_unvoted(ask, live, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)
-    ranking = _ranking(ask, live, ballot, slate.names, setting.dial, polled)
+        return replace(_unvoted(case, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)
+    ranking = _ranking(case, ballot, setting.dial, polled, case.outlook.costs)
     if not ranking:
         model, cause = slate.fallback, Cause.NO_INDEX
     elif nearest < ballot.snapshot.manifest.params.familiar:
         model, cause = slate.fallback, Cause.UNFAMILIAR
     else:
         model, cause = ranking[0].model, Cause.VOTE
-    confidence = ranking[0].quality if cause is Cause.VOTE else None
-    plain = _unvoted(ask, live, model, cause)
-    decision = replace(plain, confidence=confidence, dial=setting.dial, nearest=nearest, ranking=ranking)
-    if setting.promise is None or cause is not Cause.VOTE:
+        if case.outlook.cached and _ranking(case, ballot, setting.dial, polled, case.outlook.cold)[0].model != model:
+            cause = Cause.CACHED_PREFIX
+    by_vote = cause in (Cause.VOTE, Cause.CACHED_PREFIX)
+    decision = replace(
+        _unvoted(case, model, cause),
+        confidence=ranking[0].quality if by_vote else None,
+        dial=setting.dial,
+        nearest=nearest,
+        ranking=ranking,
+        fallbacks=_others([one.model for one in ranking] or slate.dearest_first, model),
+    )
+    if setting.promise is None or not by_vote:
         return decision
     return replace(decision, promised_quality=setting.promise.quality, promised_spend=setting.promise.spend)
+
+
+def _others(names: Sequence[str], model: str) -> tuple[str, ...]:
+    return tuple(name for name in names if name != model)
 
 
 def _explained(decision: Decision, ballot: Ballot, polled: Polled) -> Decision:
@@ -136,21 +186,20 @@ def _explained(decision: Decision, ballot: Ballot, polled: Polled) -> Decision:
 
 
 def _ranking(
-    ask: Ask, live: Live, ballot: Ballot, names: Sequence[str], setting: float, polled: Polled
+    case: Case, ballot: Ballot, setting: float, polled: Polled, costs: Mapping[str, float]
 ) -> tuple[Ranked, ...]:
     # Plain lists: for a handful of models numpy costs more than it saves.
-    vote = polled.vote
+    vote, outlook = polled.vote, case.outlook
     columns = (vote.quality, vote.plain, vote.support, polled.claimed)
     heard = zip(ballot.candidates, *(column.tolist() for column in columns), strict=True)
-    cost = {name: _cost(ask, live, name) for name in live.fleet.fleet.by_name}
     stands = [
-        (Ranked(one.name, quality, plain, support, cost[one.name]), claimed)
+        (Ranked(one.name, quality, plain, support, costs[one.name], outlook.latencies.get(one.name)), claimed)
         for one, quality, plain, support, claimed in heard
-        if one.name in names
+        if one.name in case.slate.names
     ]
-    scale = _scale(cost.values(), ballot)
+    scale = _scale(outlook.cold.values(), ballot)
     order = dial.rank(
-        [ranked.quality for ranked, _ in stands],
+        [ranked.quality - case.speed * outlook.slowness(ranked.model) for ranked, _ in stands],
         [ranked.cost * scale for ranked, _ in stands],
         setting,
         ballot.curve.rate(setting),
@@ -164,7 +213,3 @@ def _scale(costs: Iterable[float], ballot: Ballot) -> float:
     what models cost beside each other, so it means the same for a short request and a long one."""
     dearest = max(costs)
     return max(candidate.cost for candidate in ballot.candidates) / dearest if dearest > 0 else 1.0
-
-
-def _cost(ask: Ask, live: Live, model: str) -> float:
-    return live.fleet.fleet.by_name[model].price.of(Usage(ask.prompt.input_tokens, ask.prompt.output_tokens))

@@ -1,25 +1,91 @@
-"""Decision → the upstream's answer, over one client for the process's life."""
+"""One call upstream: Target and Ask → Reply, over one client for the process's life."""
 
-import random
-from collections.abc import Mapping
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
 import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from handler.data.health import Target
 from handler.errors import ApiError, BadRequest, Unavailable, UpstreamFailed, UpstreamTimeout
-from handler.fleet import BadFleet, Deployment, Model, expand
+from handler.fleet import BadFleet, expand
 from handler.flow import Ask
+from handler.wire.wire import Wire
 
-PASSED_BACK = ("content-type", "content-encoding", "retry-after", "x-request-id", "openai-processing-ms")
+PASSED_BACK = (
+    "content-type",
+    "content-encoding",
+    "retry-after",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+    "openai-processing-ms",
+    "x-codex-turn-state",
+)
 MOST_CONNECTIONS = 1000
 IDLE_SECONDS = 4.0
 """A connection is not used again after so long: many servers close theirs after 5."""
 
 FAULTS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
 """What a call upstream may raise; the transport lets some of aiohttp's own errors through."""
+
+_REFUSED_HERE = frozenset((401, 402, 403, 404, 405))
+"""Statuses by which a deployment says that it will not serve us; another may."""
+_PASSING = frozenset((408, 409, 425, 429))
+"""Statuses, besides those from 500 on, that may be over in a moment."""
+_TOO_LONG = re.compile(rb"context_length_exceeded|prompt is too long|maximum context length")
+"""In the body of a 400 that is about this model alone."""
+_STREAMED_ERROR = re.compile(rb"\s*(event: ?error\b|(event: ?[\w.]*\r?\n)?data: ?\{\s*\"error\")")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with nothing in its way: whole, or a stream of which the first bytes have come."""
+
+    target: Target
+    answer: httpx.Response
+    body: bytes
+    """All of it, or a stream's first bytes."""
+    parsed: Mapping[str, Any]
+    """A whole answer's JSON object; empty for a stream and for an error."""
+    rest: AsyncIterator[bytes] | None
+    """What is still to come of a stream."""
+    ms: float
+    """Until all or the first of it was there."""
+
+    @property
+    def status(self) -> int:
+        return self.answer.status_code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name: self.answer.headers[name] for name in PASSED_BACK if name in self.answer.headers}
+
+
+@dataclass(eq=False)  # not frozen: what raises it notes down where
+class Failed(Exception):
+    """A call that led to no answer."""
+
+    fault: str
+    """A status, or the code of `error`."""
+    error: ApiError
+    reply: Reply | None = None
+    """The upstream's own words, where it has some for the caller."""
+    blames: bool = True
+    """Whether the deployment is at fault, and not the request."""
+    moves_on: bool = True
+    """Whether another may do better."""
+    again: bool = True
+    """Whether the same may do better in a moment, and asking it again can do no harm."""
+    retry_after: float | None = None
+    """Seconds."""
 
 
 class Forwarder:
@@ -33,49 +99,49 @@ class Forwarder:
         self._timeout = httpx.Timeout(upstream_seconds, connect=connect_seconds).as_dict()
         self._credentials = credentials
 
-    async def send(self, model: Model, ask: Ask) -> httpx.Response:
-        """The upstream's answer with its head read and its body still to come; the caller closes it.
-
-        Raises UpstreamFailed or UpstreamTimeout when there is no answer, Unavailable when the fleet file's
-        deployment cannot be used, BadRequest for a body that cannot be written again."""
-        deployment = _pick(model)
+    async def call(self, target: Target, ask: Ask, wire: Wire, seconds: float, path: str = "") -> Reply:
+        """The first bytes of a stream, or all of an answer, within so many seconds. Raises Failed. `path`: instead of
+        the wire's own."""
+        started = time.perf_counter()
+        answer: httpx.Response | None = None
+        streams = False
         try:
-            return await self._transport.handle_async_request(self._request(model, deployment, ask))
-        except FAULTS as error:
-            raise _no_answer(error, model.name) from error
+            request = self._request(target, ask, wire, path or wire.path)
+            async with asyncio.timeout(seconds):
+                answer = await self._transport.handle_async_request(request)
+                reply = await _read(target, answer, started)
+            _check(reply)
+            streams = reply.rest is not None
+        except FAULTS as error:  # a TimeoutError is an OSError
+            raise _broken(error, target.model.name, begun=answer is not None) from error
+        finally:
+            if answer is not None and not streams:
+                await answer.aclose()
+        return reply
 
     async def close(self) -> None:
         await self._transport.aclose()
 
-    def _request(self, model: Model, deployment: Deployment, ask: Ask) -> httpx.Request:
+    def _request(self, target: Target, ask: Ask, wire: Wire, path: str) -> httpx.Request:
+        deployment, name = target.deployment, target.model.name
         try:
             url, key = [expand(text, self._credentials) for text in (deployment.base_url, deployment.api_key)]
         except BadFleet as error:
-            raise Unavailable(f"{model.name} cannot be called: {error}", code="deployment_not_configured") from error
+            raise _unusable(f"{name} cannot be called: {error}") from error
         if not (key.isascii() and key.isprintable()):
-            message = f"{model.name} cannot be called: its API key has characters that a header cannot carry"
-            raise Unavailable(message, code="deployment_not_configured")
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+            raise _unusable(f"{name} cannot be called: its API key has characters that a header cannot carry")
+        headers = {"content-type": "application/json", "accept-encoding": "identity", **wire.fixed}
+        headers |= {name: ask.headers[name] for name in wire.passed_on if name in ask.headers}
         if key:
-            headers["authorization"] = f"Bearer {key}"
-        content = _content(ask, deployment.model or model.name)
+            headers[wire.key_header] = key if wire.key_header != "authorization" else f"Bearer {key}"
+        content = _content(target, ask, wire)
         extensions = {"timeout": self._timeout}
-        return httpx.Request("POST", _endpoint(url), headers=headers, content=content, extensions=extensions)
+        return httpx.Request("POST", _endpoint(url, path), headers=headers, content=content, extensions=extensions)
 
 
 @lru_cache(maxsize=1024)
-def _endpoint(base_url: str) -> httpx.URL:
-    return httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
-
-
-async def read_whole(answer: httpx.Response, model: Model) -> bytes:
-    """Raises UpstreamFailed when it breaks off, UpstreamTimeout when it falls silent."""
-    try:
-        return b"".join([chunk async for chunk in answer.aiter_raw()])
-    except FAULTS as error:
-        raise broken_off(error, model.name) from error
-    finally:
-        await answer.aclose()
+def _endpoint(base_url: str, path: str) -> httpx.URL:
+    return httpx.URL(f"{base_url.rstrip('/')}{path}")
 
 
 def broken_off(error: Exception, model: str) -> ApiError:
@@ -85,15 +151,74 @@ def broken_off(error: Exception, model: str) -> ApiError:
     return UpstreamFailed(f"{model} broke off in the middle of its answer")
 
 
-def _no_answer(error: Exception, model: str) -> ApiError:
+async def _read(target: Target, answer: httpx.Response, started: float) -> Reply:
+    if answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream"):
+        rest = aiter(answer.aiter_raw())
+        first = await anext(rest, b"")
+        return Reply(target, answer, first, {}, rest, milliseconds_since(started))
+    body = b"".join([chunk async for chunk in answer.aiter_raw()])
+    parsed = _object(body) if answer.is_success else {}
+    return Reply(target, answer, body, parsed, None, milliseconds_since(started))
+
+
+def _check(reply: Reply) -> None:
+    """Raises Failed for a reply that is no answer."""
+    name = reply.target.model.name
+    if reply.rest is not None:
+        if not reply.body:
+            raise _failed(UpstreamFailed(f"{name} ended its stream before it began"))
+        if _STREAMED_ERROR.match(reply.body):
+            raise Failed("error_event", UpstreamFailed(f"{name} answered with an error"))
+    elif reply.answer.is_success:
+        if not reply.parsed and "content-encoding" not in reply.answer.headers:
+            raise _failed(UpstreamFailed(f"{name} answered with something that is not JSON"))
+    else:
+        raise _refused(reply)
+
+
+def _refused(reply: Reply) -> Failed:
+    status = reply.status
+    passing = status >= 500 or status in _PASSING
+    too_long = status in (400, 413) and _TOO_LONG.search(reply.body) is not None
+    here = status in _REFUSED_HERE
+    return Failed(
+        str(status),
+        UpstreamFailed(f"{reply.target.model.name} answered with status {status}"),
+        reply,
+        blames=passing or here,
+        moves_on=passing or here or too_long,
+        again=passing,
+        retry_after=_seconds(reply.answer.headers.get("retry-after")),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A date is not read: model providers send seconds."""
+    return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
+
+
+def _broken(error: Exception, model: str, begun: bool) -> Failed:
+    """What was sent may be at work still, once it may have arrived: then the same is not asked for twice."""
+    if begun:
+        return _failed(broken_off(error, model), again=not _timed_out(error))
     if _timed_out(error):
-        return UpstreamTimeout(f"{model} did not answer in time")
-    return UpstreamFailed(f"{model} cannot be reached: {type(error.__cause__ or error).__name__}")
+        return _failed(UpstreamTimeout(f"{model} did not answer in time"), again=False)
+    return _failed(UpstreamFailed(f"{model} cannot be reached: {type(error.__cause__ or error).__name__}"))
+
+
+def _failed(error: ApiError, again: bool = True) -> Failed:
+    return Failed(error.code, error, again=again)
+
+
+def _unusable(message: str) -> Failed:
+    error = Unavailable(message, code="deployment_not_configured")
+    return Failed(error.code, error, blames=False, again=False)
 
 
 def _timed_out(error: Exception) -> bool:
     # The transport calls every lost connection a timeout; what it was made from tells them apart.
-    return isinstance(error.__cause__ or error, (TimeoutError, httpx.TimeoutException))
+    made_from = error if isinstance(error, TimeoutError) else error.__cause__ or error
+    return isinstance(made_from, (TimeoutError, httpx.TimeoutException))
 
 
 def _session() -> aiohttp.ClientSession:
@@ -103,17 +228,28 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
-def _content(ask: Ask, name: str) -> bytes:
-    if ask.raw is not None and ask.model == name:
+def _content(target: Target, ask: Ask, wire: Wire) -> bytes:
+    name, effort = target.deployment.model or target.model.name, target.model.effort
+    if ask.raw is not None and ask.model == name and effort is None:
         return ask.raw
+    body = wire.with_effort(ask.body, effort) if effort else {**ask.body}
+    body["model"] = name
+    if ask.adds_usage and not target.deployment.stream_usage:
+        del body["stream_options"]
     try:
-        return orjson.dumps({**ask.body, "model": name})
+        return orjson.dumps(body)
     except orjson.JSONEncodeError as error:
-        raise BadRequest("the body is nested too deeply to be passed on", code="invalid_json") from error
+        refusal = BadRequest("the body is nested too deeply to be passed on", code="invalid_json")
+        raise Failed(refusal.code, refusal, blames=False, moves_on=False, again=False) from error
 
 
-def _pick(model: Model) -> Deployment:
-    if len(model.deployments) == 1:
-        return model.deployments[0]
-    weights = [deployment.weight for deployment in model.deployments]
-    return random.choices(model.deployments, weights)[0]  # noqa: S311 - balancing, not a secret
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def milliseconds_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

@@ -22,8 +22,11 @@ def record(decision: Decision, key: KeyRecord, outcome: Outcome) -> None:
             "overhead_ms": round(outcome.overhead_ms, 2),
             "total_ms": round(outcome.total_ms, 1),
             "input_tokens": usage and usage.input_tokens,
+            "cached_tokens": usage and usage.cached_tokens,
             "output_tokens": usage and usage.output_tokens,
             "cost": outcome.cost,
+            "saved": outcome.saved,
+            "failed_attempts": [f"{one.model} {one.host} {one.fault}" for one in decision.attempts] or None,
             "error": outcome.error or None,
         }
     )
@@ -41,6 +44,7 @@ def _stamp(decision: Decision, key: KeyRecord) -> dict[str, Any]:
         "requested": decision.requested,
         "model": decision.model,
         "cause": decision.cause.value,
+        "rule": decision.rule or None,
         "confidence": decision.confidence,
         "expected_cost": decision.cost,
         "dearest_cost": max((one.cost for one in decision.ranking), default=None),

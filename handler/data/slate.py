@@ -1,13 +1,15 @@
-"""What `auto` may choose from for one request: the fleet, less what the key and the request rule out. Pure."""
+"""What `auto` may choose from for one request: the fleet, less what the request needs, a rule, the key and the request
+itself rule out. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from handler.errors import BadRequest, NotFound
-from handler.fleet import Fleet
-from handler.flow import Preferences
+from handler.fleet import Fleet, Model
+from handler.flow import Ask, Prompt
 from handler.keys import KeyRecord
+from handler.rules import Rule
 from index.dial import Curve, Promise
 
 
@@ -34,6 +36,8 @@ class Slate:
     max_cost: float | None
     whole: bool
     """Whether the whole fleet stands, which is what the curve was measured on."""
+    dearest_first: tuple[str, ...]
+    """The names, for want of a ranking."""
 
     def setting(self, curve: Curve) -> Setting | None:
         """None where the curve, which has nothing to tell, is asked for a floor or a ceiling."""
@@ -51,41 +55,91 @@ class Slate:
         return self.dial
 
 
-def draw(wanted: Preferences, key: KeyRecord, fleet: Fleet) -> Slate:
-    """Raises BadRequest for a model that does not exist, NotFound naming the restriction that left none."""
+def draw(
+    ask: Ask, key: KeyRecord, fleet: Fleet, rule: Rule | None = None, latency: Mapping[str, float] | None = None
+) -> Slate:
+    """`latency`: expected milliseconds by model, as far as known. Raises BadRequest for a model that does not exist,
+    NotFound naming the restriction that left none."""
+    wanted = ask.preferences
     unknown = [model for model in wanted.models if model not in fleet.by_name]
     if unknown:
         raise BadRequest(f"`models` names {unknown[0]!r}; the fleet has {', '.join(fleet.by_name)}", param="models")
-    names = tuple(fleet.by_name)
-    for restriction, keeps in _restrictions(wanted, key):
-        left = tuple(name for name in names if keeps(name))
+    models = fleet.models
+    for restriction, keeps in (*_abilities(ask), *_restrictions(ask, key, rule)):
+        left = tuple(model for model in models if keeps(model))
         if not left:
-            raise NotFound(
-                f"no model is left to choose: {restriction} left none of {', '.join(names)}", code="no_model_left"
-            )
-        names = left
+            before = ", ".join(model.name for model in models)
+            raise NotFound(f"no model is left to choose: {restriction} left none of {before}", code="no_model_left")
+        models = left
+    names = _fast_enough(tuple(model.name for model in models), ask, key, latency or {})
     return Slate(
         names,
         _fallback(names, key, fleet),
-        key.dial if wanted.dial is None else wanted.dial,
+        _dial(ask, key, rule),
         wanted.min_quality,
         wanted.max_cost,
         whole=len(names) == len(fleet.models),
+        dearest_first=tuple(name for name in fleet.dearest_first if name in names),
     )
 
 
-def _restrictions(wanted: Preferences, key: KeyRecord) -> tuple[tuple[str, Callable[[str], bool]], ...]:
+Restriction = tuple[str, Callable[[Model], bool]]
+
+
+def _abilities(ask: Ask) -> tuple[Restriction, ...]:
+    """What a model must be able to do to answer at all."""
+    protocol, prompt = ask.protocol, ask.prompt
+    needs = sorted(ask.needs, key=lambda need: need.value)
     return (
-        ("the key's allowed models", lambda name: not key.allow or _matches(key.allow, name)),
-        ("the key's excluded models", lambda name: not _matches(key.exclude, name)),
-        ("the request's `models`", lambda name: not wanted.models or name in wanted.models),
-        ("the request's allowed_models", lambda name: not wanted.allow or _matches(wanted.allow, name)),
-        ("the request's excluded_models", lambda name: not _matches(wanted.exclude, name)),
+        (f"the protocol of {protocol.value}", lambda model: protocol in model.protocols),
+        *((f"the request's {need.value}", lambda model, need=need: need not in model.lacks) for need in needs),
+        (_size(prompt), lambda model: _fits(prompt, model)),
     )
 
 
-def _matches(globs: Sequence[str], name: str) -> bool:
+def _size(prompt: Prompt) -> str:
+    return f"the request's size (about {prompt.input_tokens} tokens, and {_answer_tokens(prompt)} for the answer)"
+
+
+def _fits(prompt: Prompt, model: Model) -> bool:
+    whole = model.context is None or prompt.input_tokens + _answer_tokens(prompt) <= model.context
+    answer = model.max_output is None or (prompt.most_output_tokens or 0) <= model.max_output
+    return whole and answer
+
+
+def _answer_tokens(prompt: Prompt) -> int:
+    return prompt.most_output_tokens or prompt.output_tokens
+
+
+def _restrictions(ask: Ask, key: KeyRecord, rule: Rule | None) -> tuple[Restriction, ...]:
+    wanted, tier = ask.preferences, rule.tier if rule else None
+    return (
+        (f"the rule {rule.name!r}" if rule else "", lambda model: tier in (None, model.like)),
+        ("the key's allowed models", lambda model: not key.allow or matches(key.allow, model.name)),
+        ("the key's excluded models", lambda model: not matches(key.exclude, model.name)),
+        ("the request's `models`", lambda model: not wanted.models or model.name in wanted.models),
+        ("the request's allowed_models", lambda model: not wanted.allow or matches(wanted.allow, model.name)),
+        ("the request's excluded_models", lambda model: not matches(wanted.exclude, model.name)),
+    )
+
+
+def _fast_enough(names: tuple[str, ...], ask: Ask, key: KeyRecord, latency: Mapping[str, float]) -> tuple[str, ...]:
+    """Those that are not known to be too slow; where all are, the fastest: late is better than not at all."""
+    most = ask.preferences.max_latency_ms or key.max_latency_ms
+    if most is None:
+        return names
+    fast = tuple(name for name in names if latency.get(name, 0.0) <= most)
+    return fast or (min(names, key=lambda name: latency[name]),)
+
+
+def matches(globs: Sequence[str], name: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _dial(ask: Ask, key: KeyRecord, rule: Rule | None) -> float:
+    """The request's word, else the rule's, else the key's."""
+    wishes = (ask.preferences.dial, rule.dial if rule else None, key.dial)
+    return next(wish for wish in wishes if wish is not None)
 
 
 def _fallback(names: Sequence[str], key: KeyRecord, fleet: Fleet) -> str:

@@ -3,53 +3,103 @@
 from collections.abc import Mapping
 from typing import Any
 
-from handler.asgi import parse_object
-from handler.errors import BadRequest
-from handler.fleet import TYPICAL_OUTPUT_TOKENS
-from handler.flow import AUTO, Ask, Prompt
-from handler.wire.conversation import text_of, text_to_embed
-from handler.wire.preferences import PLUGIN, read_preferences
+import orjson
 
-CHARACTERS_PER_TOKEN = 4
-"""Good enough for a price estimate, and free."""
+from handler.asgi import parse_object
+from handler.errors import ApiError
+from handler.evidence import FIELD, full
+from handler.flow import Ask, Decision, Need, Prompt, Protocol, Usage
+from handler.wire.conversation import measure, text_to_embed
+from handler.wire.fields import (
+    as_it_came,
+    count_in,
+    expected_output,
+    for_upstream,
+    has_counts,
+    messages_in,
+    model_in,
+    output_limit,
+    stream_in,
+)
+from handler.wire.preferences import read_preferences
+from handler.wire.session import session_of, turn_of
+from handler.wire.wire import Wire
+
+_TOOL_ROLES = ("tool", "function")
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     """Raises BadRequest, naming the field, for what nearvote uses and cannot read."""
     body = parse_object(raw)
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise BadRequest("`model` must be a model id, or `auto` to have one chosen", param="model")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("`messages` must be a list with at least one message", param="messages")
-    if not all(isinstance(message, dict) for message in messages):
-        raise BadRequest("each of `messages` must be an object", param="messages")
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise BadRequest("`stream` must be true or false", param="stream")
-    preferences, rest = read_preferences(body, headers), _for_upstream(body)
-    return Ask(model, bool(stream), _prompt(body, messages), preferences, rest, _as_it_came(raw, body, rest))
+    model, messages, stream = model_in(body), messages_in(body), stream_in(body)
+    rest = for_upstream(body)
+    adds_usage = stream and not _asks_for_usage(body)
+    if adds_usage:
+        rest = {**rest, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+    measured = measure(messages, body.get("tools"))
+    limit = output_limit(body, "max_completion_tokens", "max_tokens")
+    return Ask(
+        model,
+        stream,
+        Prompt(text_to_embed(messages), measured.tokens, expected_output(limit), limit),
+        read_preferences(body, headers),
+        rest,
+        as_it_came(raw, body, rest),
+        headers=headers,
+        needs=measured.needs | _needs(body),
+        turn=turn_of(headers, messages[-1].get("role") in _TOOL_ROLES),
+        session=session_of(body, headers, messages[:2]),
+        adds_usage=adds_usage,
+    )
 
 
-def _as_it_came(raw: bytes, body: Mapping[str, Any], rest: Mapping[str, Any]) -> bytes | None:
-    # A second "model" could be another one to the upstream than it is to us.
-    return raw if rest == body and raw.count(b'"model"') == 1 else None
+def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
+    """Token counts of an answer, or of a stream's chunk, where it has them."""
+    usage = event.get("usage")
+    if not isinstance(usage, Mapping) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
+        return before
+    return Usage(
+        count_in(usage, "prompt_tokens"),
+        count_in(usage, "completion_tokens"),
+        count_in(usage, "prompt_tokens_details", "cached_tokens") or count_in(usage, "prompt_cache_hit_tokens"),
+        count_in(usage, "prompt_tokens_details", "cache_write_tokens"),
+    )
 
 
-def _prompt(body: Mapping[str, Any], messages: list[Any]) -> Prompt:
-    characters = sum(len(text_of(message.get("content"))) for message in messages)
-    return Prompt(text_to_embed(messages), characters // CHARACTERS_PER_TOKEN, _expected_output(body))
+def error_event(error: ApiError) -> bytes:
+    return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
 
-def _expected_output(body: Mapping[str, Any]) -> int:
-    limits = [body.get("max_completion_tokens"), body.get("max_tokens")]
-    return min([TYPICAL_OUTPUT_TOKENS, *(limit for limit in limits if isinstance(limit, int) and limit > 0)])
+def last_words(decision: Decision, created: int) -> bytes:
+    """A stream's last chunk, which carries the evidence and no text."""
+    chunk = {
+        "id": decision.id,
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": decision.model,
+        "choices": [],
+        FIELD: full(decision),
+    }
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def _for_upstream(body: dict[str, Any]) -> dict[str, Any]:
-    """The body less what only nearvote understands. `models` with a named model is the provider's business."""
-    own = {"session_id", "plugins"} | ({"models"} if body["model"] in AUTO else set())
-    rest = {name: value for name, value in body.items() if name not in own}
-    others = [plugin for plugin in body.get("plugins") or [] if plugin.get("id") != PLUGIN]
-    return {**rest, "plugins": others} if others else rest
+def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
+    return {"reasoning_effort": effort, **body}
+
+
+def _asks_for_usage(body: Mapping[str, Any]) -> bool:
+    options = body.get("stream_options")
+    # Options of another shape are the upstream's to refuse.
+    return options is not None and (not isinstance(options, dict) or "include_usage" in options)
+
+
+def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
+    form = body.get("response_format")
+    wanted = {
+        Need.TOOLS: bool(body.get("tools") or body.get("functions")),
+        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+    }
+    return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
+
+
+WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, error_event, last_words, with_effort)

@@ -16,15 +16,19 @@ HEADERS = (
     "x-nearvote-dial",
     "x-nearvote-min-quality",
     "x-nearvote-max-cost",
+    "x-nearvote-max-latency-ms",
+    "x-nearvote-speed",
     "x-nearvote-routing",
     "x-nearvote-evidence",
 )
 _PREFIX = "x-nearvote-"
 MOST_DOLLARS = 1_000_000
+MOST_MS = 86_400_000
 
 Dial = Annotated[float, Field(ge=0, le=10)]
 Quality = Annotated[float, Field(ge=0, le=1)]
 Dollars = Annotated[float, Field(ge=0, le=MOST_DOLLARS)]
+Milliseconds = Annotated[float, Field(gt=0, le=MOST_MS)]
 CostTier = Literal["low", "medium", "high", "xhigh", "max"]
 
 
@@ -39,6 +43,8 @@ class _Plugin(BaseModel):
     cost_tier: CostTier | None = None
     min_quality: Quality | None = None
     max_cost: Dollars | None = None
+    max_latency_ms: Milliseconds | None = None
+    speed: Quality | None = None
     allowed_models: list[str] = []
     excluded_models: list[str] = []
 
@@ -66,6 +72,8 @@ def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Pre
     by_tier = _wish(None, "cost_tier", tier)
     min_quality = _wish(_number(headers, "x-nearvote-min-quality", 1), "min_quality", plugin.min_quality)
     max_cost = _wish(_number(headers, "x-nearvote-max-cost", MOST_DOLLARS), "max_cost", plugin.max_cost)
+    max_latency = _wish(_number(headers, "x-nearvote-max-latency-ms", MOST_MS), "max_latency_ms", plugin.max_latency_ms)
+    speed = _wish(_number(headers, "x-nearvote-speed", 1), "speed", plugin.speed)
     _refuse_two(dial, by_tier, min_quality, max_cost)
     return Preferences(
         dial=_value(dial or by_tier),
@@ -75,6 +83,8 @@ def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Pre
         exclude=tuple(plugin.excluded_models),
         models=_models(body),
         routing_off=_word(headers, "x-nearvote-routing", ("off",)) == "off" or not plugin.enabled,
+        max_latency_ms=_value(max_latency),
+        speed=_value(speed),
         full_evidence=_word(headers, "x-nearvote-evidence", ("full",)) == "full",
     )
 

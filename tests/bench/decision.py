@@ -19,6 +19,9 @@ from tokenizers import Tokenizer
 from handler import fleet as fleets
 from handler.data.decide import Decider
 from handler.data.live import Live
+from handler.data.outlook import look_ahead
+from handler.data.sessions import Recalled
+from handler.data.speeds import Speeds
 from handler.flow import Ask, Cause, Preferences, Prompt
 from handler.keys import KeyRecord, Routing
 from index.ballot import draw_up
@@ -95,6 +98,7 @@ class Race:
         self._embedder = embedder
         self._decider = decider
         self._live = live
+        self._speeds = Speeds(None)
         self._key = KeyRecord(name="bench", id="0" * 12, digest="0" * 64, created_at="", routing=Routing.ON)
 
     async def run(self, calls: int, warm_up: int, seconds: float) -> dict[int, Timings]:
@@ -126,7 +130,8 @@ class Race:
     async def _decision(self, text: str, tokens: int) -> float:
         ask = Ask("auto", False, Prompt(text, tokens, OUTPUT_TOKENS), Preferences(), {})
         started = time.perf_counter()
-        decision = await self._decider.decide(ask, self._key, self._live)
+        outlook = look_ahead(ask, self._live.fleet.fleet.models, Recalled(), self._speeds, started)
+        decision = await self._decider.decide(ask, self._key, self._live, outlook)
         seconds = time.perf_counter() - started
         if decision.cause not in (Cause.VOTE, Cause.UNFAMILIAR):
             raise RuntimeError(f"nothing was embedded: {decision.cause}")

@@ -176,7 +176,7 @@ def test_a_fleet_file_that_cannot_be_read_is_told(admin_server: AdminServer) -> 
     (admin_server.home / "fleet.yaml").write_text("models: []")
     status, error = refused(send(admin_server, jsonl(SQL)))
     assert (status, error["code"]) == (409, "bad_fleet")
-    assert error["message"].startswith("fleet.yaml: models: ")
+    assert error["message"].startswith("fleet.yaml: line 1: models: ")
     (line,) = lines_of(send(admin_server, jsonl(SQL), NDJSON))
     assert line == {"status": 409, "error": error}
 

@@ -23,6 +23,7 @@ from index.embedder import Embedder
 from index.types import Example, Floats, Neighbour, VoteParams
 from index.versions import Repository
 from scripts.local_state import fleet_for
+from tests.outlooks import cold
 from tests.tiny import snapshot_of, unit
 
 KEY = KeyRecord(id="0" * 12, digest="0" * 64, created_at="", name="key", routing=Routing.ON)
@@ -91,12 +92,13 @@ async def decide(
 ) -> Decision:
     """The decision, with `id` for its id."""
     async with deciding(embedder or Looked()) as decider:
-        decision = await decider.decide(ask, key, live or LIVE, evidence)
+        decision = await decider.decide(ask, key, view := live or LIVE, cold(ask, view), evidence)
     assert re.fullmatch(r"dec-[0-9a-f]{24}", decision.id)
     return replace(decision, id="id")
 
 
 LIVE = live()
+COLD = cold(ask(), LIVE)
 CHEAP_COST, DEAR_COST = (100 + 500) * 1 / 1e6, (100 + 500) * 10 / 1e6
 UNVOTED = Decision(
     id="id",
@@ -104,6 +106,7 @@ UNVOTED = Decision(
     cause=Cause.NAMED,
     requested="auto",
     cost=DEAR_COST,
+    fallbacks=("cheap",),
     index_version="version",
     fleet_version="fleet-1",
 )
@@ -130,6 +133,7 @@ async def test_dial_10_takes_the_cheapest_whatever_the_vote() -> None:
         model="cheap",
         cause=Cause.VOTE,
         cost=CHEAP_COST,
+        fallbacks=("dear",),
         confidence=0.25,
         dial=10.0,
         nearest=1.0,
@@ -166,7 +170,9 @@ async def test_without_an_index_the_default_answers_and_the_detail_says_why() ->
 async def test_an_index_that_knows_none_of_the_models_is_none() -> None:
     strangers = Fleet(models=(model("new-1", 1), model("new-2", 10)))
     decision = await decide(ask(dial=0), live=live(strangers))
-    assert decision == replace(UNVOTED, model="new-2", cause=Cause.NO_INDEX, dial=0.0, nearest=1.0)
+    assert decision == replace(
+        UNVOTED, model="new-2", cause=Cause.NO_INDEX, dial=0.0, nearest=1.0, fallbacks=("new-1",)
+    )
 
 
 async def test_a_model_that_the_index_does_not_know_is_left_out_of_the_vote() -> None:
@@ -188,23 +194,25 @@ async def test_an_embedder_that_fails_is_no_failed_request(caplog: pytest.LogCap
 
 async def test_without_an_embedder_the_default_answers() -> None:
     async with deciding(None) as decider:
-        decision = await decider.decide(ask(), KEY, LIVE)
+        decision = await decider.decide(ask(), KEY, LIVE, COLD)
     assert replace(decision, id="id") == replace(UNVOTED, cause=Cause.EMBEDDER_FAULT)
 
 
 async def test_the_only_candidate_needs_no_vote() -> None:
     decision = await decide(ask(exclude=("d*",)), embedder=Broken())
-    assert decision == replace(UNVOTED, model="cheap", cause=Cause.ONLY_CANDIDATE, cost=CHEAP_COST)
+    assert decision == replace(UNVOTED, model="cheap", cause=Cause.ONLY_CANDIDATE, cost=CHEAP_COST, fallbacks=())
 
 
 async def test_a_request_that_opts_out_gets_the_default_without_a_vote() -> None:
-    assert await decide(ask(routing_off=True), embedder=Broken()) == replace(UNVOTED, cause=Cause.OPTED_OUT)
+    assert await decide(ask(routing_off=True), embedder=Broken()) == replace(
+        UNVOTED, cause=Cause.OPTED_OUT, fallbacks=()
+    )
 
 
 async def test_a_named_model_is_taken_whatever_the_restrictions() -> None:
     strict = KEY.model_copy(update={"exclude": ("cheap",)})
     decision = await decide(ask(model="cheap", exclude=("cheap",)), strict, embedder=Broken())
-    assert decision == replace(UNVOTED, model="cheap", requested="cheap", cost=CHEAP_COST)
+    assert decision == replace(UNVOTED, model="cheap", requested="cheap", cost=CHEAP_COST, fallbacks=())
 
 
 @pytest.mark.parametrize(
@@ -277,24 +285,24 @@ async def test_an_unknown_model_is_refused_with_those_that_exist() -> None:
 async def test_past_the_queue_the_default_answers_at_once_and_those_before_still_vote() -> None:
     held = Held()
     async with deciding(held, workers=1, waiting=2) as decider:
-        voting = [asyncio.create_task(decider.decide(ask(dial=0), KEY, LIVE)) for _ in range(3)]
+        voting = [asyncio.create_task(decider.decide(ask(dial=0), KEY, LIVE, COLD)) for _ in range(3)]
         await asyncio.sleep(0)  # each runs until it waits
-        fourth = await asyncio.wait_for(decider.decide(ask(), KEY, LIVE), 1)
+        fourth = await asyncio.wait_for(decider.decide(ask(), KEY, LIVE, COLD), 1)
         assert replace(fourth, id="id") == replace(UNVOTED, cause=Cause.BUSY)
         held.go.set()
         assert [decision.cause for decision in await asyncio.gather(*voting)] == [Cause.VOTE] * 3
-        assert (await decider.decide(ask(dial=0), KEY, LIVE)).cause is Cause.VOTE
+        assert (await decider.decide(ask(dial=0), KEY, LIVE, COLD)).cause is Cause.VOTE
 
 
 async def test_callers_who_leave_make_room_in_the_queue() -> None:
     held = Held()
     async with deciding(held, workers=1, waiting=1) as decider:
-        leaving = [asyncio.create_task(decider.decide(ask(), KEY, LIVE)) for _ in range(2)]
+        leaving = [asyncio.create_task(decider.decide(ask(), KEY, LIVE, COLD)) for _ in range(2)]
         await asyncio.sleep(0)
         for task in leaving:
             task.cancel()
         await asyncio.wait(leaving)
-        staying = asyncio.create_task(decider.decide(ask(dial=0), KEY, LIVE))
+        staying = asyncio.create_task(decider.decide(ask(dial=0), KEY, LIVE, COLD))
         await asyncio.sleep(0)
         held.go.set()
         assert (await staying).cause is Cause.VOTE
@@ -339,7 +347,7 @@ async def burst(decider: Decider, live: Live, label: str) -> Burst:
 
     async def one(number: int) -> None:
         text = f"{label} {number}: summarise the attached incident report for a manager in three sentences"
-        causes.add((await decider.decide(ask(text), KEY, live)).cause)
+        causes.add((await decider.decide(ask(text), KEY, live, cold(ask(text), live))).cause)
         order.append(number)
 
     watching = asyncio.create_task(longest_block())

@@ -15,6 +15,7 @@ from index.ballot import draw_up
 from index.dial import FLAT, Curve, calibrate
 from index.embedder import Embedder
 from index.types import Example, Floats, VoteParams
+from tests.outlooks import cold
 from tests.tiny import snapshot_of, unit
 
 KEY = KeyRecord(id="0" * 12, digest="0" * 64, created_at="", name="key", routing=Routing.ON)
@@ -57,7 +58,8 @@ class Looked(Embedder):
 async def decide(text: str = "hard", curve: Curve | None = None, key: KeyRecord = KEY, **preferences: Any) -> Decision:
     decider = Decider(Looked(), workers=1, waiting=8)
     ask = Ask("auto", False, Prompt(text, 100, 500), Preferences(**preferences), {})
-    decision = await decider.decide(ask, key, live(CURVE if curve is None else curve))
+    view = live(CURVE if curve is None else curve)
+    decision = await decider.decide(ask, key, view, cold(ask, view))
     decider.close()
     return decision
 
@@ -118,7 +120,7 @@ async def test_what_is_measured_on_the_whole_fleet_is_not_promised_to_a_part_of_
     view = replace(live(CURVE), fleet=FleetFile(fleet, "fleet-2"))
     decider = Decider(Looked(), workers=1, waiting=8)
     ask = Ask("auto", False, Prompt("hard", 100, 500), Preferences(min_quality=0.75, exclude=("new",)), {})
-    decision = await decider.decide(ask, KEY, view)
+    decision = await decider.decide(ask, KEY, view, cold(ask, view))
     decider.close()
     assert promised(decision) == (Cause.VOTE, 7.9, None, None)
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from handler import errors
-from handler.errors import ApiError
+from handler.errors import ApiError, BudgetSpent, RateLimited, Shape
 from handler.faults import to_api
 from index.errors import (
     BadUpload,
@@ -60,6 +60,43 @@ def test_every_error_has_the_one_shape(error: type[ApiError]) -> None:
     )
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-nearvote-retryable"] == ("true" if error.retryable else "false")
+
+
+@pytest.mark.parametrize("error", API_ERRORS)
+def test_every_error_has_anthropics_shape_too(error: type[ApiError]) -> None:
+    response = error("what is wrong", param="field").response(Shape.ANTHROPIC)
+    told = orjson.loads(bytes(response.body))
+    assert response.status_code == error.status
+    assert told == {
+        "type": "error",
+        "error": {"type": told["error"]["type"], "message": "what is wrong", "code": error.code},
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (429, "rate_limit_error"),
+        (503, "overloaded_error"),
+        (504, "timeout_error"),
+        (500, "api_error"),
+        (502, "api_error"),
+    ],
+)
+def test_anthropics_types_go_by_the_status(status: int, kind: str) -> None:
+    of_status = [error for error in API_ERRORS if error.status == status]
+    assert {error("text").body(Shape.ANTHROPIC)["error"]["type"] for error in of_status} == {kind}
+
+
+def test_when_to_try_again_is_told_and_what_is_for_nothing_is_not_tried() -> None:
+    later = RateLimited("slow down", retry_after=7).response()
+    assert (later.headers["retry-after"], "x-should-retry" in later.headers) == ("7", False)
+    never = BudgetSpent("all gone").response()
+    assert ("retry-after" in never.headers, never.headers["x-should-retry"]) == (False, "false")
 
 
 @pytest.mark.parametrize("error", API_ERRORS)

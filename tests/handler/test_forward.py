@@ -299,7 +299,7 @@ def test_a_stream_that_breaks_off_in_the_middle_of_an_event_ends_with_an_error_e
     half_seen = threading.Event()
     chunked = EVENT_STREAM.replace(b"connection: close", b"transfer-encoding: chunked")
     upstream.steps = [chunked, b"ff\r\n" + FIRST + b"data: {", half_seen]
-    body = {"model": "scripted", "messages": MESSAGES, "stream": True}
+    body = {"model": "scripted", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
     with http.stream("POST", "/chat/completions", json=body) as told:
         chunks = told.iter_raw()
         assert next(chunks) == FIRST + b"data: {"

@@ -292,6 +292,6 @@ def test_the_function_fails_where_a_file_could_not_be_taken_so_that_lambda_tries
     box.store.put(fleets.KEY, b"models: []")
     logged, stderr, code = called(environment, object_created(f"{prefix}/inbox/a.jsonl", 100))
     assert (logged, code) == ([], 1)
-    assert "BadFleet: fleet.yaml: models: Tuple should have at least 1 item" in stderr
+    assert "BadFleet: fleet.yaml: line 1: models: Tuple should have at least 1 item" in stderr
     assert "needle" not in stderr
     assert box.files() == ["inbox/a.jsonl"]

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from handler.keys import KeyChange, KeyRecord, KeyStore, NewKey, Routing, UnknownKey
-from handler.table import Record, Table, TableError
+from handler.table import Count, Record, Table, TableError
 from tests.dynamodb_server import Clock, OpenTable
 
 PEPPER = b"a pepper for tests"
@@ -43,6 +43,15 @@ class CountingTable:
 
     def delete(self, kind: str, id: str) -> bool:
         return self.table.delete(kind, id)
+
+    def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
+        self.table.write(kind, id, value, expires_at)
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        self.table.count(kind, counts)
+
+    def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
+        return self.table.counters(kind)
 
     def list(self, kind: str) -> list[Record]:
         return self.table.list(kind)
@@ -81,6 +90,15 @@ def test_a_new_key_has_the_format_and_safe_defaults(keys: KeyStore) -> None:
         "dial": 7,
         "allow": [],
         "exclude": [],
+        "route_models": [],
+        "baseline_model": None,
+        "budget_day": None,
+        "budget_month": None,
+        "budget_total": None,
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "max_latency_ms": None,
+        "speed": None,
         "created_at": "1970-01-01T00:16:40+00:00",
         "expires_at": None,
         "revoked": False,

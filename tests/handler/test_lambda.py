@@ -73,12 +73,12 @@ EVERY_TIME = ("x-nearvote-decision-id", "x-nearvote-overhead-ms", "x-nearvote-co
 
 
 def evidence(deployment: Deployment) -> dict[str, str]:
-    # 65 characters are 16 tokens in; 500 are expected out: 16 × $0.10 + 500 × $0.50, per million.
+    # With roles and fields the messages are 24 tokens; 500 are expected out: 24 × $0.10 + 500 × $0.50, per million.
     return {
         "x-nearvote-model": "sim-small",
         "x-nearvote-cause": "vote",
         "x-nearvote-index-version": deployment.version,
-        "x-nearvote-expected-cost": "0.00025160",
+        "x-nearvote-expected-cost": "0.00025240",
     }
 
 
@@ -132,11 +132,15 @@ def test_a_decision_is_shown_without_a_call(kind: str, data: Call, deployment: D
         "model": "sim-small",
         "cause": "vote",
         "detail": None,
+        "rule": None,
         "requested": "auto",
         "dial": 0.0,
         "promised_quality": None,
         "promised_spend": None,
-        "expected_cost": 0.0002516,
+        "expected_cost": 0.0002524,
+        "cached_tokens": 0,
+        "fallbacks": ["sim-large"],
+        "attempts": [],
         "index_version": deployment.version,
         "fleet_version": deployment.fleet_version,
         "embedder": deployment.fingerprint,
@@ -155,7 +159,7 @@ def test_the_models_are_listed(kind: str, data: Call, deployment: Deployment) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_key_is_refused_in_the_one_error_shape(kind: str, data: Call) -> None:
     told = answered(data(event(kind, "chat", f"nv-{'0' * 12}-{'0' * 43}")))
-    hint = "send it as `Authorization: Bearer nv-…`; `nearvote keys create` makes one"
+    hint = "send it as `Authorization: Bearer nv-…` or `x-api-key: nv-…`; `nearvote keys create` makes one"
     message = f"this API key is unknown, wrong, revoked or expired; {hint}"
     assert told == refusal(401, "authentication_error", "invalid_api_key", message)
 
@@ -167,6 +171,7 @@ def refusal(status: int, kind: str, code: str, message: str) -> tuple[int, dict[
         "content-type": "application/json",
         "content-length": str(len(body.encode())),
         "x-nearvote-retryable": "false",
+        "x-should-retry": "false",
     }
     return status, headers, body
 
@@ -187,6 +192,15 @@ def test_a_key_that_the_control_plane_makes_works_in_the_data_plane(
         "default_model": None,
         "allow": [],
         "exclude": [],
+        "route_models": [],
+        "baseline_model": None,
+        "budget_day": None,
+        "budget_month": None,
+        "budget_total": None,
+        "requests_per_minute": None,
+        "tokens_per_minute": None,
+        "max_latency_ms": None,
+        "speed": None,
         "expires_at": None,
         "revoked": False,
     }

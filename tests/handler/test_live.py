@@ -128,7 +128,9 @@ def test_a_broken_edit_of_the_fleet_keeps_the_old_one_and_a_repaired_one_is_take
     watcher.refresh()
     assert served(watcher.live) == (["cheap", "dear"], version, "")
     assert len(errors(log)) == 1  # told once an edit, not at each look
-    assert errors(log)[0].startswith("kept what is served: fleet.yaml: models: Tuple should have at least 1 item")
+    assert errors(log)[0].startswith(
+        "kept what is served: fleet.yaml: line 1: models: Tuple should have at least 1 item"
+    )
     write_fleet(store, "cheap", "dear", "new")
     watcher.refresh()
     assert served(watcher.live) == (["cheap", "dear", "new"], version, "")

@@ -27,6 +27,9 @@ def test_each_setting_is_read_as_its_type() -> None:
         "NEARVOTE_BODY_BYTES": "1000",
         "NEARVOTE_CONNECT_SECONDS": "1",
         "NEARVOTE_UPSTREAM_SECONDS": "2.5",
+        "NEARVOTE_FIRST_BYTE_SECONDS": "20",
+        "NEARVOTE_DEADLINE_SECONDS": "30",
+        "NEARVOTE_ROUNDS": "1",
     }
     assert from_environment(texts) == Settings(
         home="/state",
@@ -44,6 +47,9 @@ def test_each_setting_is_read_as_its_type() -> None:
         body_bytes=1000,
         connect_seconds=1.0,
         upstream_seconds=2.5,
+        first_byte_seconds=20.0,
+        deadline_seconds=30.0,
+        rounds=1,
     )
     assert len(texts) == len(fields(Settings))
 

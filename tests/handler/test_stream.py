@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.data.forward import Reply
+from handler.data.health import Target
 from handler.data.stream import Passage
 from handler.errors import UpstreamFailed, UpstreamTimeout
-from handler.flow import Usage
+from handler.fleet import Deployment, Model, Price
+from handler.flow import Protocol, Usage
+from handler.wire.protocols import WIRES
 
 WORDS = b'data: {"nearvote":1}\n\n'
 FIRST = b'data: {"choices":[{"delta":{"content":"a dad said: data: [DONE] \xc3\xa9"}}]}\n\n'
@@ -37,13 +41,29 @@ class Chunks(httpx.AsyncByteStream):
             raise self._fault
 
 
-def passage(chunks: Sequence[bytes], words: bytes = b"", fault: Exception | None = None) -> Passage:
-    return Passage(httpx.Response(200, stream=Chunks(chunks, fault)), "m", words)
+TARGET = Target(
+    Model(name="m", price=Price(input=1, output=1), deployments=(Deployment(base_url="u"),)), Deployment(base_url="u")
+)
 
 
-def passed(chunks: Sequence[bytes], words: bytes = b"", fault: Exception | None = None) -> list[bytes]:
+def passage(
+    chunks: Sequence[bytes], words: bytes = b"", fault: Exception | None = None, hides_usage: bool = False
+) -> Passage:
+    first, *rest = chunks or [b""]
+    return passage_over(first, Chunks(rest, fault), words, hides_usage)
+
+
+def passage_over(first: bytes, rest: Chunks, words: bytes = b"", hides_usage: bool = False) -> Passage:
+    answer = httpx.Response(200, stream=rest)
+    reply = Reply(TARGET, answer, first, {}, aiter(answer.aiter_raw()), 1.0)
+    return Passage(reply, WIRES[Protocol.CHAT], words, hides_usage)
+
+
+def passed(
+    chunks: Sequence[bytes], words: bytes = b"", fault: Exception | None = None, hides_usage: bool = False
+) -> list[bytes]:
     async def collect() -> list[bytes]:
-        return [chunk async for chunk in passage(chunks, words, fault).chunks()]
+        return [chunk async for chunk in passage(chunks, words, fault, hides_usage).chunks()]
 
     return asyncio.run(collect())
 
@@ -85,11 +105,11 @@ def test_no_byte_is_lost_or_said_twice_whatever_the_upstream_sends(chunks: list[
 @given(st.lists(TEXT, min_size=1, max_size=6))
 def test_only_what_may_turn_out_to_be_done_is_held_back(chunks: list[bytes]) -> None:
     async def watch() -> None:
-        upstream = Chunks(chunks)
+        upstream = Chunks(chunks[1:])
         out = b""
-        async for chunk in Passage(httpx.Response(200, stream=upstream), "m", WORDS).chunks():
+        async for chunk in passage_over(chunks[0], upstream, WORDS).chunks():
             out += chunk
-            came = b"".join(chunks[: upstream.given])
+            came = b"".join(chunks[: 1 + upstream.given])
             if has_done(came) or WORDS in out:
                 return
             line = came[came.rfind(b"\n") + 1 :]
@@ -180,14 +200,31 @@ async def test_a_stream_without_usage_has_none(chunks: list[bytes]) -> None:
     assert (await run(passage(chunks))).usage is None
 
 
-async def test_the_last_usage_counts_and_one_that_is_not_at_the_end_of_a_long_stream_is_not_looked_for() -> None:
+async def test_the_last_usage_counts_wherever_it_stands() -> None:
     first = USAGE.replace(b"7", b"1")
     assert (await run(passage([first, USAGE, DONE]))).usage == Usage(7, 3)
-    assert (await run(passage([USAGE, FIRST * 1000, DONE]))).usage is None
+    assert (await run(passage([USAGE, FIRST * 1000, DONE]))).usage == Usage(7, 3)
 
 
 async def test_closing_a_passage_closes_the_upstreams_answer() -> None:
-    one = passage([STREAM])
-    answer = one._answer
-    await one.close()
+    answer = httpx.Response(200, stream=Chunks([STREAM]))
+    reply = Reply(TARGET, answer, b"", {}, aiter(answer.aiter_raw()), 1.0)
+    await Passage(reply, WIRES[Protocol.CHAT]).close()
     assert answer.is_closed
+
+
+@given(places_in(STREAM))
+def test_a_usage_that_the_caller_did_not_ask_for_stays_here_however_the_bytes_are_split(places: list[int]) -> None:
+    assert b"".join(passed(split(STREAM, places), hides_usage=True)) == FIRST + SECOND + DONE
+    assert b"".join(passed(split(STREAM, places), WORDS, hides_usage=True)) == FIRST + SECOND + WORDS + DONE
+    assert asyncio.run(run(passage(split(STREAM, places), hides_usage=True))).usage == Usage(7, 3)
+
+
+def test_a_usage_beside_a_choice_is_passed_on() -> None:
+    last = b'data: {"choices":[{"delta":{}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}\r\n\r\n'
+    assert b"".join(passed([FIRST, last, DONE], hides_usage=True)) == FIRST + last + DONE
+
+
+def test_half_an_event_before_a_break_is_dropped_where_events_are_passed_on_whole() -> None:
+    event = b"\n\ndata: " + orjson.dumps(UpstreamTimeout("m fell silent in the middle of its answer").body()) + b"\n\n"
+    assert b"".join(passed([FIRST, SECOND[:9]], fault=LATE, hides_usage=True)) == FIRST + event

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import BadRequest
-from handler.flow import Ask, Preferences, Prompt
+from handler.flow import Ask, Need, Preferences, Prompt, Session
 from handler.wire import chat_completions
-from handler.wire.conversation import text_of, text_to_embed
+from handler.wire.conversation import measure, text_of, text_to_embed
 from handler.wire.preferences import read_preferences
 
 LONG = "Please rewrite this paragraph in plain English for a newsletter."
@@ -162,10 +162,12 @@ def test_a_request_is_read_whole() -> None:
         "metadata": {"kept": [1, 2.5, None]},
     }
     raw = orjson.dumps(body)
-    assert chat_completions.read(raw, {"x-nearvote-evidence": "full", "authorization": "Bearer nv"}) == Ask(
+    headers = {"x-nearvote-evidence": "full", "authorization": "Bearer nv"}
+    tokens = measure(body["messages"], body.get("tools")).tokens
+    assert chat_completions.read(raw, headers) == Ask(
         model="nearvote/auto",
         stream=True,
-        prompt=Prompt("t" * 200 + "\n[image]", input_tokens=(200 + 200 + 8) // 4, output_tokens=50),
+        prompt=Prompt("t" * 200 + "\n[image]", input_tokens=tokens, output_tokens=50, most_output_tokens=50),
         preferences=Preferences(
             dial=3.0, allow=("openai/*",), exclude=("*-pro",), models=("a", "b"), full_evidence=True
         ),
@@ -176,8 +178,13 @@ def test_a_request_is_read_whole() -> None:
             "max_tokens": 50,
             "plugins": [{"id": "web", "max_results": 3}],
             "metadata": {"kept": [1, 2.5, None]},
+            "stream_options": {"include_usage": True},
         },
         raw=None,
+        headers=headers,
+        needs=frozenset({Need.IMAGES}),
+        session=Session("s-1", named=True),
+        adds_usage=True,
     )
 
 

@@ -155,7 +155,7 @@ def test_a_routed_stream_comes_whole_behind_a_prelude_with_its_evidence(
         "x-nearvote-model": "sim-small",
         "x-nearvote-cause": "vote",
         # 65 characters are 16 tokens in; 500 are expected out: 16 × $0.10 + 500 × $0.50, per million.
-        "x-nearvote-expected-cost": "0.00025160",
+        "x-nearvote-expected-cost": "0.00025240",
     }
     assert events_in(answer.text) == events_in(expected.text)
     assert events_in(answer.text)[-1] == "[DONE]"
@@ -208,7 +208,7 @@ def test_an_answer_that_is_not_streamed_takes_the_same_way(api: RuntimeApi, depl
         "content-length": str(len(answer.text)),
         "x-nearvote-model": "sim-small",
         "x-nearvote-cause": "named",
-        "x-nearvote-expected-cost": "0.00025160",
+        "x-nearvote-expected-cost": "0.00025240",
         "x-nearvote-cost": f"{cost:.8f}",
     }
 
@@ -231,6 +231,7 @@ def test_an_error_keeps_its_status_and_its_one_shape(
         "content-type": "application/json",
         "content-length": str(len(answer.text.encode())),
         "x-nearvote-retryable": "false",
+        "x-should-retry": "false",
     }
 
 

@@ -56,7 +56,7 @@ def services(home: Path) -> Iterator[Services]:
     store = open_store(str(home))
     with closing(SqliteTable(home / "state.db")) as table:
         keys = KeyStore(table, (home / "pepper").read_bytes())
-        yield Services(Settings(home=str(home)), store, Repository(store), keys)
+        yield Services(Settings(home=str(home)), store, Repository(store), keys, table)
 
 
 def mode(path: Path) -> int:

@@ -1,10 +1,11 @@
 """Decision → what the caller is shown: headers on every answer, all of it on request."""
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
-from handler.flow import Decision, Usage
+from handler.flow import Decision
 
 FIELD = "nearvote"
 """Where full evidence stands in a body or a stream's last chunk."""
@@ -21,6 +22,8 @@ def headers(decision: Decision, overhead_ms: float, cost: float | None) -> dict[
         "expected-cost": f"{decision.cost:.8f}",
         "confidence": None if decision.confidence is None else f"{decision.confidence:.3f}",
         "cost": None if cost is None else f"{cost:.8f}",
+        "rule": decision.rule or None,
+        "failed-attempts": str(len(decision.attempts)) if decision.attempts else None,
     }
     return {f"x-nearvote-{name}": value for name, value in shown.items() if value is not None}
 
@@ -31,6 +34,7 @@ def full(decision: Decision) -> dict[str, Any]:
         "model": decision.model,
         "cause": decision.cause.value,
         "detail": decision.detail or None,
+        "rule": decision.rule or None,
         "requested": decision.requested,
         "confidence": _rounded(decision.confidence),
         "dial": decision.dial,
@@ -38,6 +42,9 @@ def full(decision: Decision) -> dict[str, Any]:
         "promised_spend": decision.promised_spend,
         "nearest": _rounded(decision.nearest),
         "expected_cost": decision.cost,
+        "cached_tokens": decision.cached_tokens,
+        "fallbacks": list(decision.fallbacks),
+        "attempts": [asdict(attempt) for attempt in decision.attempts],
         "ranking": [
             {
                 "model": one.model,
@@ -46,6 +53,7 @@ def full(decision: Decision) -> dict[str, Any]:
                 "terms": {name: round(value, 4) for name, value in one.terms.items()},
                 "support": _rounded(one.support),
                 "expected_cost": one.cost,
+                "expected_latency_ms": one.latency_ms and round(one.latency_ms),
             }
             for one in decision.ranking
         ],
@@ -75,26 +83,9 @@ def in_body(body: bytes, decision: Decision) -> bytes:
     return orjson.dumps({**answer, FIELD: full(decision)}) if isinstance(answer, dict) else body
 
 
-def as_chunk(decision: Decision, created: int) -> bytes:
-    """A stream's last chunk, which carries the evidence and no text."""
-    chunk = {
-        "id": decision.id,
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": decision.model,
-        "choices": [],
-        FIELD: full(decision),
-    }
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-
-def usage_in(body: bytes) -> Usage | None:
-    """Token counts of a JSON answer or chunk, where it has them."""
-    try:
-        usage = orjson.loads(body).get("usage") or {}
-        return Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
-        return None
+def as_event(decision: Decision, _: int) -> bytes:
+    """An event of its own, which clients that do not know it pass over."""
+    return b"event: nearvote\ndata: " + orjson.dumps({"type": FIELD, FIELD: full(decision)}) + b"\n\n"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,0 +1,173 @@
+"""What a request leaves behind: its price, the key's counters, the conversation's warmth, the deployment's speed, and
+one line in the log."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from handler.data.forward import Reply, milliseconds_since
+from handler.data.live import Live
+from handler.data.record import record
+from handler.data.sessions import Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.speeds import Speeds
+from handler.errors import ApiError
+from handler.evidence import headers
+from handler.flow import Ask, Decision, Outcome, Protocol, Usage
+from handler.keys import KeyRecord
+from handler.ledger import Ledger, Reservation, Spent, Stake, limited
+from handler.table import TableError
+
+log = logging.getLogger("nearvote.account")
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One request on its way: all that its answer and its record need."""
+
+    key: KeyRecord
+    ask: Ask
+    live: Live
+    memory: Memory
+    """What was known of the conversation before."""
+    decision: Decision
+    started: float
+    overhead_ms: float
+    reservation: Reservation | None = None
+
+    def headers(self, cost: float | None = None) -> dict[str, str]:
+        return headers(self.decision, self.overhead_ms, cost)
+
+    def cost(self, usage: Usage | None) -> float | None:
+        """Dollars."""
+        return None if usage is None else self.live.fleet.fleet.by_name[self.decision.model].price.of(usage)
+
+    @property
+    def stake(self) -> Stake:
+        return Stake(self.decision.cost, self.ask.prompt.input_tokens + self.ask.prompt.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an errand ended."""
+
+    status: int
+    reply: Reply | None = None
+    usage: Usage | None = None
+    error: ApiError | None = None
+    fault: str = ""
+    """Of the upstream, where it and not we told the error."""
+    answer: str = ""
+    """The upstream's id of its answer."""
+    stream_seconds: float | None = None
+    """From the first bytes to the last; None for a whole answer."""
+
+
+class Accountant:
+    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds) -> None:
+        self._ledger = ledger
+        self._sessions = sessions
+        self._speeds = speeds
+
+    async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
+        return Recalled(await self._look(id_of(ask, key.id)), await self._look(continued_id(ask, key.id)))
+
+    async def _look(self, id: str) -> Memory:
+        known = self._sessions.peek(id)
+        return known if known is not None else await asyncio.to_thread(self._sessions.look, id)
+
+    async def reserve(self, errand: Errand) -> Errand:
+        """Raises BudgetSpent or RateLimited."""
+        if not limited(errand.key):
+            return errand
+        reservation = await asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake)
+        return replace(errand, reservation=reservation)
+
+    async def close(self, errand: Errand, ending: Ending) -> None:
+        """Never fails the request."""
+        cost = errand.cost(ending.usage)
+        saved = None if ending.usage is None or cost is None else _baseline(errand, ending.usage) - cost
+        if ending.reply is not None and ending.usage is not None:
+            self._note_speed(ending.reply, ending.usage, ending)
+        ids = self._remember(errand, ending)
+        await asyncio.to_thread(self._write, errand, _spent(errand, ending, cost, saved), ids)
+        _record(errand, ending, cost, saved)
+
+    def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
+        if ending.stream_seconds is None:
+            self._speeds.note_whole(reply.target, reply.ms, usage.output_tokens)
+        elif ending.error is None:
+            self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
+
+    def _remember(self, errand: Errand, ending: Ending) -> list[str]:
+        """Ids of what is now known better."""
+        ask, usage, reply = errand.ask, ending.usage, ending.reply
+        if usage is None or reply is None:
+            return []
+        warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
+        after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
+        ids = [id_of(ask, errand.key.id)]
+        if ask.protocol is Protocol.RESPONSES and ending.answer:
+            ids.append(answer_id(errand.key.id, ending.answer))
+        alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
+        for id, memory in zip(ids, (after, alone), strict=False):
+            self._sessions.remember(id, memory)
+        return [id for id in ids if id]
+
+    def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
+        try:
+            self._ledger.settle(errand.key, errand.reservation, spent)
+        except TableError as error:
+            log.error("what a request cost is not counted: %s", error)
+        for id in ids:
+            self._sessions.share(id)
+        if self._speeds.share_due():
+            self._speeds.share()
+
+
+def _baseline(errand: Errand, usage: Usage) -> float:
+    """Dollars that the same would have cost without routing: on the key's baseline model, which would have had the
+    conversation in its cache. So a cache that routing broke is charged against what routing saved."""
+    fleet = errand.live.fleet.fleet
+    wishes = (errand.key.baseline_model, errand.key.default_model, fleet.default, *fleet.dearest_first)
+    model = next(fleet.by_name[wish] for wish in wishes if wish is not None and wish in fleet.by_name)
+    cached = errand.memory.seen(model.cache_seconds, time.time()) if model.price.cached_input is not None else 0
+    cached = min(max(cached, usage.cached_tokens), usage.input_tokens)
+    written = max(usage.input_tokens - cached, 0) if usage.written_tokens or usage.written_1h_tokens else 0
+    return model.price.of(Usage(usage.input_tokens, usage.output_tokens, cached, written))
+
+
+def _cached_after(ask: Ask, usage: Usage) -> int:
+    """Tokens that the model has in its cache from now on."""
+    if ask.protocol is Protocol.MESSAGES:
+        return usage.cached_tokens + usage.written_tokens + usage.written_1h_tokens
+    return usage.input_tokens
+
+
+def _spent(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> Spent:
+    """Of an answer whose usage nobody told, what was expected; of no answer, nothing."""
+    if cost is not None and ending.usage is not None:
+        return Spent(cost, ending.usage.input_tokens + ending.usage.output_tokens, saved or 0.0)
+    answered = ending.reply is not None and ending.reply.answer.is_success
+    return Spent(errand.stake.dollars, errand.stake.tokens) if answered else Spent(0.0, 0)
+
+
+def _record(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> None:
+    outcome = Outcome(
+        status=ending.status,
+        stream=errand.ask.stream,
+        overhead_ms=errand.overhead_ms,
+        total_ms=milliseconds_since(errand.started),
+        usage=ending.usage,
+        cost=cost,
+        saved=saved,
+        error=ending.error.code if ending.error else ending.fault,
+    )
+    record(errand.decision, errand.key, outcome)
+
+
+def answer_id_in(parsed: Mapping[str, object]) -> str:
+    """The upstream's id of a whole answer."""
+    id = parsed.get("id")
+    return id if isinstance(id, str) else ""

@@ -1,0 +1,77 @@
+"""What a request is expected to cost and take on each model, given what each has in its prompt cache. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from handler.data.sessions import LEAST_TOKENS, NOTHING, Memory, Recalled
+from handler.data.speeds import Speeds
+from handler.fleet import Model
+from handler.flow import Ask, Usage
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """By model."""
+
+    costs: Mapping[str, float]
+    """Expected dollars."""
+    cold: Mapping[str, float]
+    """The same, were nothing cached."""
+    cached: Mapping[str, int]
+    """Tokens of the input that a model has in its cache; only of those that have any."""
+    latencies: Mapping[str, float] = field(default_factory=dict)
+    """Expected milliseconds, as far as known."""
+    memory: Memory = NOTHING
+    """Of the conversation so far."""
+    leant_on: Memory = NOTHING
+    """Of the answer that the request leans on."""
+
+    @property
+    def continues(self) -> str:
+        """The model that gave the answer which the request leans on; "" where it leans on none."""
+        return next(iter(self.leant_on.warm), "")
+
+    def deployment(self, model: str) -> str:
+        """Base URL of the one that has the conversation; "" where none has."""
+        return self.leant_on.deployment(model) or self.memory.deployment(model)
+
+    @cached_property
+    def _fastest(self) -> float:
+        return min(self.latencies.values(), default=0.0)
+
+    def slowness(self, model: str) -> float:
+        """How many times ten a model is slower than the fastest; 0 where that is not known."""
+        latency = self.latencies.get(model)
+        return math.log10(latency / self._fastest) if latency and self._fastest else 0.0
+
+
+SHORTENED = 0.8
+"""Of its last length: a conversation that is shorter now was rewritten, and nothing of it is in a cache."""
+
+
+def look_ahead(ask: Ask, models: Iterable[Model], recalled: Recalled, speeds: Speeds, now: float) -> Outlook:
+    cold, costs, cached, latencies = {}, {}, {}, {}
+    for model in models:
+        cold[model.name] = costs[model.name] = model.price.of(_usage(ask, 0))
+        tokens = _cached(ask, model, recalled.conversation, now)
+        if tokens:
+            cached[model.name] = tokens
+            costs[model.name] = model.price.of(_usage(ask, tokens))
+        expected = speeds.expected_ms(model, ask.prompt.output_tokens)
+        if expected is not None:
+            latencies[model.name] = expected
+    return Outlook(costs, cold, cached, latencies, recalled.conversation, recalled.leant_on)
+
+
+def _cached(ask: Ask, model: Model, memory: Memory, now: float) -> int:
+    if model.price.cached_input is None or ask.prompt.input_tokens < SHORTENED * memory.tokens:
+        return 0
+    tokens = min(memory.seen_by(model.name, model.cache_seconds, now), ask.prompt.input_tokens)
+    return tokens if tokens >= LEAST_TOKENS else 0
+
+
+def _usage(ask: Ask, cached: int) -> Usage:
+    fresh = ask.prompt.input_tokens - cached
+    return Usage(ask.prompt.input_tokens, ask.prompt.output_tokens, cached, fresh if ask.writes_cache else 0)

@@ -1,0 +1,159 @@
+"""What each key has spent, and what it may: reserved before a call, settled after it.
+
+Counters are whole numbers, of dollars in billionths, so that sums are exact and an addition is one atomic write:
+kind `spend#KEY`, id of a day, a month, `total` or a minute.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from handler.errors import BudgetSpent, RateLimited
+from handler.keys import KeyRecord
+from handler.table import Count, OverLimit, Table
+
+NANO = 1_000_000_000
+TOTAL = "total"
+DAY_S = 86_400
+KEPT_S = 400 * DAY_S
+"""How long the counters of a day or a month are kept."""
+MINUTE_S = 60
+
+SPENT, SAVED, REQUESTS, TOKENS = "spent", "saved", "requests", "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What a request is expected to take."""
+
+    dollars: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was taken from a key's limits for one request, and when."""
+
+    stake: Stake
+    at: float
+    """Seconds since the epoch: it is settled in the periods in which it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a request took."""
+
+    dollars: float
+    tokens: int
+    saved: float = 0.0
+    """Dollars less than the baseline; below 0 where it was more."""
+
+
+class Ledger:
+    """Every method blocks for one write or read, and raises TableError where the table fails."""
+
+    def __init__(self, table: Table, now: Callable[[], float] = time.time) -> None:
+        self._table = table
+        self._now = now
+
+    def reserve(self, key: KeyRecord, stake: Stake) -> Reservation | None:
+        """None for a key without limits, which costs no write. Raises BudgetSpent or RateLimited: nothing is taken."""
+        counts = tuple(_reserved(key, stake, at := self._now()))
+        if not counts:
+            return None
+        try:
+            self._table.count(_kind(key.id), counts)
+        except OverLimit as error:
+            raise _refusal(error.id, key, at) from error
+        return Reservation(stake, at)
+
+    def settle(self, key: KeyRecord, reservation: Reservation | None, spent: Spent) -> None:
+        """`spent` instead of what was reserved."""
+        at = self._now() if reservation is None else reservation.at
+        self._table.count(_kind(key.id), tuple(_settled(key, reservation, spent, at)))
+
+    def days(self, key_id: str) -> dict[str, Mapping[str, int]]:
+        """The counters of each day, by ISO date, oldest first."""
+        counters = self._table.counters(_kind(key_id))
+        return {id: counters[id] for id in sorted(counters) if len(id) == len("2026-01-01") and id[:4].isdecimal()}
+
+
+def limited(key: KeyRecord) -> bool:
+    return any(
+        limit is not None
+        for limit in (
+            key.budget_day,
+            key.budget_month,
+            key.budget_total,
+            key.requests_per_minute,
+            key.tokens_per_minute,
+        )
+    )
+
+
+def _kind(key_id: str) -> str:
+    return f"spend#{key_id}"
+
+
+def _reserved(key: KeyRecord, stake: Stake, at: float) -> Iterator[Count]:
+    for id, budget, expires_at in _budgets(key, at):
+        if budget is not None:
+            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
+    rates = {REQUESTS: key.requests_per_minute, TOKENS: key.tokens_per_minute}
+    limits = {name: limit for name, limit in rates.items() if limit is not None}
+    if limits:
+        amounts = {REQUESTS: 1, TOKENS: stake.tokens}
+        yield Count(_minute(at), {name: amounts[name] for name in limits}, limits, int(at) + 2 * MINUTE_S)
+
+
+def _settled(key: KeyRecord, reservation: Reservation | None, spent: Spent, at: float) -> Iterator[Count]:
+    held = reservation.stake if reservation else Stake(0.0, 0)
+    for id, budget, expires_at in _budgets(key, at):
+        reserved = _nano(held.dollars) if budget is not None and reservation else 0
+        amounts = {SPENT: _nano(spent.dollars) - reserved}
+        if id == _day(at):
+            yield Count(id, amounts | _facts(spent), {}, expires_at)
+        elif budget is not None:
+            yield Count(id, amounts, {}, expires_at)
+    if key.tokens_per_minute is not None and reservation:
+        yield Count(_minute(at), {TOKENS: spent.tokens - held.tokens}, {}, int(at) + 2 * MINUTE_S)
+
+
+def _facts(spent: Spent) -> dict[str, int]:
+    return {SAVED: _nano(spent.saved), REQUESTS: 1, TOKENS: spent.tokens}
+
+
+def _budgets(key: KeyRecord, at: float) -> tuple[tuple[str, float | None, int | None], ...]:
+    """Each period's id, its budget in dollars, and when its counters expire."""
+    kept = int(at) + KEPT_S
+    return (
+        (_day(at), key.budget_day, kept),
+        (_day(at)[:7], key.budget_month, kept),
+        (TOTAL, key.budget_total, None),
+    )
+
+
+def _refusal(id: str, key: KeyRecord, at: float) -> BudgetSpent | RateLimited:
+    if id == _minute(at):
+        wait = MINUTE_S - int(at) % MINUTE_S
+        told = {"requests": key.requests_per_minute, "tokens": key.tokens_per_minute}
+        rate = " and ".join(f"{limit} {what}" for what, limit in told.items() if limit is not None)
+        message = f"this key may send {rate} a minute; try again in {wait} s"
+        return RateLimited(message, retry_after=wait)
+    budgets = {_day(at): ("today", key.budget_day), _day(at)[:7]: ("this month", key.budget_month)}
+    period, budget = budgets.get(id, ("in all", key.budget_total))
+    message = f"this key may spend ${budget:g} {period}, and this request could pass that"
+    return BudgetSpent(message)
+
+
+def _nano(dollars: float) -> int:
+    return round(dollars * NANO)
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def _minute(at: float) -> str:
+    return f"minute-{int(at) // MINUTE_S}"
