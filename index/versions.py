@@ -14,11 +14,11 @@ import orjson
 
 from index.build import tune
 from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable
-from index.objects import Objects, read_json
+from index.manifest import Manifest, SegmentRef, read_json
+from index.objects import Objects
 from index.segment import Segment
 from index.snapshot import Snapshot, assemble
 from index.store import ObjectStore
-from index.types import Manifest, SegmentRef
 
 HEAD = "index/HEAD.json"
 EMPTY = ""

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from index.manifest import Manifest, SegmentRef
 from index.segment import Segment, from_examples
 from index.snapshot import Snapshot, assemble
 from index.store import ObjectStore, Stored
-from index.types import Example, Floats, Manifest, SegmentRef, VoteParams
+from index.types import Example, Floats, VoteParams
 
 DIMENSIONS = 8
 

@@ -13,8 +13,8 @@ from handler.control.guard import Guard
 from handler.control.progress import answer_with_progress
 from handler.control.query import number, only
 from index import edits, versions
+from index.manifest import Manifest
 from index.snapshot import Snapshot
-from index.types import Manifest
 from index.versions import Repository
 
 MOST_VERSIONS = 1000

@@ -10,10 +10,11 @@ from index.ballot import Ballot, draw_up, leave_one_out
 from index.calibration import ENOUGH
 from index.dial import FLAT
 from index.directory_store import DirectoryStore
+from index.manifest import Manifest, SegmentRef
 from index.segment import Segment, from_examples
 from index.snapshot import Snapshot, assemble
 from index.structure import NAMES, describe
-from index.types import Candidate, Example, Floats, Label, LabelKind, Manifest, Neighbour, SegmentRef, VoteParams
+from index.types import Candidate, Example, Floats, Label, LabelKind, Neighbour, VoteParams
 from index.versions import Change, Repository
 from tests.tiny import DIMENSIONS, snapshot_of, unit
 
