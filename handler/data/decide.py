@@ -110,7 +110,7 @@ def _unvoted(ask: Ask, live: Live, model: str, cause: Cause) -> Decision:
 
 
 def _voted(ask: Ask, live: Live, ballot: Ballot, slate: Slate, polled: Polled) -> Decision:
-    nearest, setting = polled.vote.nearest, slate.setting(ballot.curve)
+    nearest, setting = polled.vote.nearest, slate.setting(ballot.fit.curve)
     if setting is None:
         return replace(_unvoted(ask, live, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)
     ranking = _ranking(ask, live, ballot, slate.names, setting.dial, polled)
@@ -153,7 +153,7 @@ def _ranking(
         [ranked.quality for ranked, _ in stands],
         [ranked.cost * scale for ranked, _ in stands],
         setting,
-        ballot.curve.rate(setting),
+        ballot.fit.curve.rate(setting),
         [claimed for _, claimed in stands],
     )
     return tuple(stands[place][0] for place in order)
