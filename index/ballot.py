@@ -91,6 +91,9 @@ class Ballot:
 
 
 def draw_up(snapshot: Snapshot, candidates: Sequence[Candidate]) -> Ballot:
-    """The ballot of a version for a fleet; reads no files, embeds nothing."""
-    table = tabulate(snapshot.examples, candidates)
+    """The ballot of a version for a fleet, with the fit that the version keeps where that is for this very fleet; reads
+    no files, embeds nothing."""
+    table, kept = tabulate(snapshot.examples, candidates), snapshot.manifest.fit
+    if kept is not None and kept.candidates == tuple(candidates):
+        return Ballot(snapshot, table, kept)
     return Ballot(snapshot, table, leave_one_out.fit(snapshot, table, candidates))

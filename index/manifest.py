@@ -1,11 +1,14 @@
 """One version as a value, and ↔ bytes."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
+from index import fit_json
 from index.errors import Damaged
+from index.fit import Fit
 from index.types import VoteParams
 
 FORMAT = 1
@@ -36,6 +39,8 @@ class Manifest:
     params: VoteParams = field(default_factory=VoteParams)
     peers: str | None = None
     """The object that holds its examples' nearest others."""
+    fit: Annotated[Fit | None, PlainValidator(fit_json.from_json)] = None
+    """For the fleet at the time it was made; None where none was known, or where it must be found anew."""
 
     @property
     def examples(self) -> int:
@@ -47,7 +52,8 @@ _MANIFEST = TypeAdapter(Manifest)
 
 def to_bytes(manifest: Manifest) -> bytes:
     """The same manifest always gives the same bytes."""
-    return orjson.dumps({"format": FORMAT, **asdict(manifest)})
+    fit = None if manifest.fit is None else fit_json.to_json(manifest.fit)
+    return orjson.dumps({"format": FORMAT, **asdict(replace(manifest, fit=None)), "fit": fit})
 
 
 def from_bytes(data: bytes, version: str) -> Manifest:

@@ -11,13 +11,11 @@ from index.calibration import ENOUGH
 from index.dial import FLAT
 from index.directory_store import DirectoryStore
 from index.leave_one_out import leave_one_out
-from index.manifest import Manifest, SegmentRef
-from index.segment import Segment, from_examples
-from index.snapshot import Snapshot, assemble
+from index.snapshot import assemble
 from index.structure import NAMES, describe
 from index.types import Candidate, Example, Floats, Label, LabelKind, Neighbour, VoteParams
 from index.versions import Change, Repository
-from tests.tiny import DIMENSIONS, snapshot_of, unit
+from tests.tiny import DIMENSIONS, measured, snapshot_of, unit, units, version_of
 
 NAN = float("nan")
 PLAIN = describe("a prompt")
@@ -171,30 +169,6 @@ def test_a_ballot_of_one_example_can_be_polled() -> None:
     polled = draw_up(snapshot_of([scored("a", cheap=1)], FAN[:1], HALVING), [CHEAP]).poll(FAN[1], PLAIN)
     np.testing.assert_array_equal(polled.vote.quality, [1])
     assert polled.vote.nearest == pytest.approx(0.5)
-
-
-def units(rng: np.random.Generator, count: int, dimensions: int = DIMENSIONS) -> Floats:
-    vectors = rng.normal(size=(count, dimensions)).astype(np.float32)
-    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
-
-
-def measured(count: int, seed: int = 1) -> Segment:
-    """Where the first number of its vector is high both models do well on an example; dear does so on others too."""
-    rng = np.random.default_rng(seed)
-    vectors = units(rng, count)
-    chance = np.clip(0.5 + vectors[:, :1] + np.array([-0.2, 0.2]), 0, 1)
-    outcomes = (rng.random((count, 2)) < chance).astype(float)
-    examples = [
-        Example(f"e{row}", f"prompt {'why? ' * (row % 7)}{row}", {"cheap": cheap, "dear": dear})
-        for row, (cheap, dear) in enumerate(outcomes.tolist())
-    ]
-    return from_examples(examples, vectors)
-
-
-def version_of(examples: Segment) -> Snapshot:
-    manifest = Manifest(1, None, "", "", "", (SegmentRef("s", len(examples)),))
-    return assemble("v", manifest, [examples], DIMENSIONS)
 
 
 @pytest.mark.parametrize(("count", "calibrated"), [(ENOUGH - 1, False), (ENOUGH, True)])
