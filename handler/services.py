@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from handler.fleet import usable_candidates
 from handler.keys import KeyStore
 from handler.secrets import Secret, open_secret
 from handler.settings import Settings
@@ -28,7 +29,12 @@ def open_services(settings: Settings) -> Services:
     secret = open_secret(settings.secret) if settings.secret else None
     store = open_store(settings.store_url)
     keys = KeyStore(open_table(settings.table_url), _pepper(settings, secret))
-    return Services(settings, store, Repository(store), keys, os.environ if secret is None else secret)
+    return Services(settings, store, open_repository(store), keys, os.environ if secret is None else secret)
+
+
+def open_repository(store: ObjectStore) -> Repository:
+    """Its new versions keep the fit for the fleet file as it lies in the store then."""
+    return Repository(store, candidates=lambda: usable_candidates(store))
 
 
 def cores(settings: Settings) -> int:
