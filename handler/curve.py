@@ -12,9 +12,9 @@ NOTHING = "there is nothing to calibrate the dial on"
 def describe(ballot: Ballot | None, fleet_version: str, detail: str = "") -> dict[str, Any]:
     """Dollars are for a typical request; margins are 95 % half-widths; a number that is not known is null.
     `detail`: why there is no ballot. Raises NotFound, with the code `no_index`, where there is no curve."""
-    if ballot is None or not ballot.curve.examples:
+    if ballot is None or not ballot.fit.curve.examples:
         raise NotFound(f"{NOTHING}: {detail or 'the index has too few examples of these models'}", code="no_index")
-    curve = ballot.curve
+    curve = ballot.fit.curve
     names = [candidate.name for candidate in ballot.candidates]
     best = curve.best_single()
     return {
@@ -64,4 +64,5 @@ def _model(name: str, single: Single) -> dict[str, Any]:
 def _coefficients(ballot: Ballot, place: int) -> dict[str, float]:
     """Of a model's predicted quality, by the name of what each is for, per standard deviation of it; none where the
     vote is not calibrated."""
-    return {} if ballot.calibration is None else ballot.calibration.named(place)
+    calibration = ballot.fit.calibration
+    return {} if calibration is None else calibration.named(place)

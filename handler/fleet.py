@@ -212,6 +212,14 @@ def stored_candidates(store: ObjectStore) -> tuple[Candidate, ...]:
     return () if stored is None else parse(stored.data).fleet.candidates
 
 
+def usable_candidates(store: ObjectStore) -> tuple[Candidate, ...]:
+    """The same, for what can do without: none either where the file cannot be used."""
+    try:
+        return stored_candidates(store)
+    except BadFleet:
+        return ()
+
+
 def expand(value: str, credentials: Mapping[str, str]) -> str:
     """`${NAME}` replaced by what the credentials have for it. Raises BadFleet for a name that they lack."""
 

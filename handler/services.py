@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from handler.fleet import usable_candidates
 from handler.keys import KeyStore
 from handler.secrets import Secret, open_secret
 from handler.settings import Settings
@@ -30,7 +31,12 @@ def open_services(settings: Settings) -> Services:
     store = open_store(settings.store_url)
     table = open_table(settings.table_url)
     keys = KeyStore(table, _pepper(settings, secret))
-    return Services(settings, store, Repository(store), keys, table, os.environ if secret is None else secret)
+    return Services(settings, store, open_repository(store), keys, table, os.environ if secret is None else secret)
+
+
+def open_repository(store: ObjectStore) -> Repository:
+    """Its new versions keep the fit for the fleet file as it lies in the store then."""
+    return Repository(store, candidates=lambda: usable_candidates(store))
 
 
 def cores(settings: Settings) -> int:

@@ -23,6 +23,9 @@ FEW = 8
 """Outcomes of one model below which it is taken for a usual one of its mean: its own vote would be luck."""
 TERMS = ("mean", "ease", "neighbours", "structure")
 """What a predicted quality is the sum of, before it is kept within 0..1."""
+EASE_COEFFICIENTS = ("constant", "neighbours", *NAMES)
+COEFFICIENTS = ("constant", "neighbours", "ease", "ease_squared", *NAMES)
+"""Of each model."""
 
 _FARTHEST = 4.0  # standard deviations; past them a term says no more
 _FLAT = 1e-6
@@ -59,7 +62,7 @@ class Calibration:
     structure: Scale
     ease_vote: Scale
     ease: Doubles
-    """[2 + p]: a constant, the neighbours' ease, structure."""
+    """[2 + p], the EASE_COEFFICIENTS."""
     level: Scale
     """Of the ease so predicted."""
     bend: Scale
@@ -69,7 +72,7 @@ class Calibration:
     own: Scale
     """[m]; of a model's vote beside what mean and ease explain."""
     coefficients: Doubles
-    """[m, 4 + p]: a constant, its neighbours' vote, ease, ease², structure."""
+    """[m, 4 + p], the COEFFICIENTS."""
 
     def predict(self, votes: Votes) -> Floats:
         """[q, m] in 0..1; NaN where nothing is known of a model."""
@@ -90,8 +93,8 @@ class Calibration:
 
     def named(self, model: int) -> dict[str, float]:
         """One model's coefficients by name."""
-        names = ("constant", "neighbours", "ease", "ease_squared", *NAMES)
-        return {name: round(float(value), 4) for name, value in zip(names, self.coefficients[model], strict=True)}
+        values = self.coefficients[model].tolist()
+        return {name: round(value, 4) for name, value in zip(COEFFICIENTS, values, strict=True)}
 
 
 def calibrate(votes: Votes, outcomes: Floats, ease: Floats, mean: Floats) -> tuple[Calibration, Floats] | None:

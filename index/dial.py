@@ -59,8 +59,8 @@ class Single:
 class Curve:
     """What each setting of the dial gave on the index's own examples, leave-one-out.
 
-    It depends on the fleet's prices as much as on the index, so it is computed when a version meets a fleet, and
-    anew when either changes; nothing is embedded for it.
+    It depends on the fleet's prices as much as on the index, so a version keeps that of the fleet of its time, and it
+    is computed anew when another fleet meets it; nothing is embedded for it.
     """
 
     exchange: tuple[float, ...]

@@ -8,22 +8,17 @@ index/peers/ID.npz       the nearest others of a version's examples
 import hashlib
 import threading
 from collections import OrderedDict
-from dataclasses import asdict
 
-import orjson
-from pydantic import TypeAdapter, ValidationError
-
+from index import manifest as manifests
 from index import peers
 from index import segment as segments
 from index.errors import Damaged, UnknownVersion
+from index.manifest import Manifest, SegmentRef
 from index.segment import Segment
 from index.store import ObjectStore
-from index.types import Manifest, Peers, SegmentRef
+from index.types import Peers
 
-FORMAT = 1
 CACHED_SEGMENTS = 64
-
-_MANIFEST = TypeAdapter(Manifest)
 
 
 class Objects:
@@ -35,7 +30,7 @@ class Objects:
 
     def put_manifest(self, manifest: Manifest) -> str:
         """The new version's id."""
-        data = orjson.dumps({"format": FORMAT, **asdict(manifest)})
+        data = manifests.to_bytes(manifest)
         id = _name(data)
         self._store.put(f"index/versions/{id}.json", data)
         return id
@@ -47,7 +42,7 @@ class Objects:
             raise UnknownVersion(version)
         if _name(stored.data) != version:
             raise Damaged(f"version {version} is not what its name says")
-        return _read_manifest(stored.data, version)
+        return manifests.from_bytes(stored.data, version)
 
     def put_segment(self, segment: Segment) -> SegmentRef:
         data = segments.to_bytes(segment)
@@ -83,26 +78,6 @@ class Objects:
 
 def _name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _read_manifest(data: bytes, version: str) -> Manifest:
-    fields = read_json(data, f"version {version}")
-    if fields.pop("format", None) != FORMAT:
-        raise Damaged(f"version {version} is of a format that this nearvote cannot read")
-    try:
-        return _MANIFEST.validate_python(fields)
-    except ValidationError as error:
-        raise Damaged(f"version {version} is no manifest: {error}") from error
-
-
-def read_json(data: bytes, what: str) -> dict[str, object]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Damaged(f"{what} is not JSON") from error
-    if not isinstance(value, dict):
-        raise Damaged(f"{what} is not a JSON object")
-    return value
 
 
 class _Cache:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from index.calibration import Votes
 from index.segment import Segment
-from index.types import Candidate, Floats, LabelKind
+from index.types import Candidate, Floats, LabelKind, Rows
+from index.vote import predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,12 @@ class Outcomes:
     """[n, 1]; how much better than usual the index's models did on an example; 0 where unknown."""
     eased: Floats
     """[n, 1]; 1 where the ease is known, else 0."""
+
+    def tally(self, weights: Floats, rows: Rows, structures: Floats, kappa: float) -> tuple[Votes, Floats, Floats]:
+        """The votes of neighbours `rows` [q, k], the support [q, m], and that of the ease [q, 1]."""
+        quality, support = predict(weights, self.scores[rows], self.known[rows], self.prior, kappa)
+        ease, eased = predict(weights, self.ease[rows], self.eased[rows], np.zeros(1, np.float32), kappa)
+        return Votes(quality, ease[:, 0], structures), support, eased
 
 
 def tabulate(examples: Segment, candidates: Sequence[Candidate]) -> Outcomes:

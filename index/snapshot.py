@@ -8,8 +8,9 @@ import faiss
 import numpy as np
 
 from index import segment as segments
+from index.manifest import Manifest
 from index.segment import Segment
-from index.types import Floats, Manifest, Peers, Rows
+from index.types import Floats, Peers, Rows
 
 # Requests are searched side by side on threads of their own; FAISS's threads beside them only spin.
 faiss.omp_set_num_threads(1)

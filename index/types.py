@@ -75,37 +75,6 @@ class VoteParams:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentRef:
-    """One segment of a version, and which of its rows this version no longer counts."""
-
-    id: str
-    rows: int
-    dropped: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """One immutable version of the index."""
-
-    number: int
-    """1 for the first version, then one more than the parent's."""
-    parent: str | None
-    created_at: str
-    """UTC, ISO 8601."""
-    message: str
-    fingerprint: str
-    """Of the embedder whose vectors the segments hold."""
-    segments: tuple[SegmentRef, ...] = ()
-    params: VoteParams = VoteParams()
-    peers: str | None = None
-    """The object that holds its examples' nearest others."""
-
-    @property
-    def examples(self) -> int:
-        return sum(ref.rows - len(ref.dropped) for ref in self.segments)
-
-
-@dataclass(frozen=True, slots=True)
 class Peers:
     """For r examples of a version, the others nearest to each. A search over the whole index, so a version keeps it:
     tuning, calibration and the dial's curve are computed from it, leave-one-out."""

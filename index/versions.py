@@ -6,19 +6,22 @@ then swaps HEAD: killed anywhere in between, it leaves objects that nothing poin
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import orjson
 
+from index.ballot import draw_up
 from index.build import tune
 from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable
-from index.objects import Objects, read_json
+from index.fit import Fit
+from index.manifest import Manifest, SegmentRef, read_json
+from index.objects import Objects
 from index.segment import Segment
 from index.snapshot import Snapshot, assemble
 from index.store import ObjectStore
-from index.types import Manifest, SegmentRef
+from index.types import Candidate
 
 HEAD = "index/HEAD.json"
 EMPTY = ""
@@ -73,10 +76,13 @@ class Repository:
         store: ObjectStore,
         dimensions: int = 384,
         clock: Callable[[], datetime] = _now,
+        candidates: Callable[[], Sequence[Candidate]] = tuple,
     ) -> None:
+        """`candidates`: the fleet of the moment, for which a new version keeps its fit; by default there is none."""
         self._store = store
         self._dimensions = dimensions
         self._clock = clock
+        self._candidates = candidates
         self._objects = Objects(store)
 
     def poll_head(self, unless: str | None = None) -> tuple[str, str] | None:
@@ -123,12 +129,9 @@ class Repository:
         """A new version with the contents of an old one, so that history only grows and a roll back can
         itself be rolled back."""
         old = self.manifest(version)
-
-        def successor(base: Snapshot) -> Manifest:
-            message = f"roll back to version {old.number} ({version})"
-            return self._succeed(base, replace(old, message=message))
-
-        return self._advance(successor)
+        message = f"roll back to version {old.number} ({version})"
+        again = replace(old, message=message, fit=self._fit(self._assemble(old)))
+        return self._advance(lambda base: self._succeed(base, again))
 
     def history(self, most: int) -> Iterator[tuple[str, Manifest]]:
         """Versions from HEAD back to the first, with their ids."""
@@ -188,8 +191,14 @@ class Repository:
 
     def _manifest(self, base: Snapshot, refs: tuple[SegmentRef, ...], message: str, fingerprint: str) -> Manifest:
         plain = self._succeed(base, Manifest(0, None, "", message, fingerprint, refs))
-        params, peers = tune(self._assemble(plain))
-        return replace(plain, params=params, peers=self._objects.put_peers(peers) if len(peers.rows) else None)
+        snapshot = self._assemble(plain)
+        params, peers = tune(snapshot)
+        tuned = replace(plain, params=params, peers=self._objects.put_peers(peers) if len(peers.rows) else None)
+        return replace(tuned, fit=self._fit(replace(snapshot, manifest=tuned, peers=peers)))
+
+    def _fit(self, snapshot: Snapshot) -> Fit | None:
+        candidates = self._candidates()
+        return draw_up(snapshot, candidates).fit if candidates else None
 
     def _succeed(self, base: Snapshot, manifest: Manifest) -> Manifest:
         return replace(

@@ -4,6 +4,9 @@ import numpy as np
 
 from index.types import Floats
 
+MAJORITY = 0.5
+"""The share of the vote past which an intent belongs to the model that its `only` labels name."""
+
 
 def weigh(similarities: Floats, beta: float) -> Floats:
     """[..., k] similarities, near to far → weights with the nearest at 1."""

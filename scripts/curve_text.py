@@ -15,7 +15,7 @@ def describe(curve: Mapping[str, Any]) -> str:
     settings = [
         {
             "dial": one["dial"],
-            "$/1,000": _dollars(one["spend"], one["spend_margin"]),
+            "$/1,000": dollars(one["spend"], one["spend_margin"]),
             "quality": _quality(one),
             "saved": _percent(one["saved"]),
             "kept": _percent(one["kept"]),
@@ -25,7 +25,7 @@ def describe(curve: Mapping[str, Any]) -> str:
     models = [
         {
             "alone": one["model"],
-            "$/1,000": _dollars(one["cost"]),
+            "$/1,000": dollars(one["cost"]),
             "quality": _quality(one),
             "measured on": one["measured"],
         }
@@ -43,7 +43,7 @@ def _in_words(curve: Mapping[str, Any]) -> str:
     return f"dial {usual['dial']} {against}, and keeps {_percent(usual['kept'])} of its quality, {measured}"
 
 
-def _dollars(mean: float, margin: float | None = 0.0) -> str:
+def dollars(mean: float, margin: float | None = 0.0) -> str:
     """For a thousand requests."""
     return f"{mean * 1000:.4g}" + (f" ± {margin * 1000:.2g}" if margin else "")
 

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from handler.keys import KeyOptions
 from scripts import curve_text
 from scripts.admin import Admin, with_admin
 from scripts.output import say, table
 
 app = typer.Typer(help="The index and its versions.", no_args_is_help=True)
 
-COLUMNS = ("number", "version", "created_at", "examples", "message")
+SPEND, QUALITY = (f"dial {KeyOptions().dial:g} {what}" for what in ("$/1,000", "quality"))
+COLUMNS = ("number", "version", "created_at", "examples", SPEND, QUALITY, "message")
 
 PICTURES = (".png", ".svg")
 
@@ -33,9 +35,9 @@ def history(
     admin: Admin,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
 ) -> None:
-    """Versions, newest first."""
+    """Versions, newest first, and what each promised at the usual dial, for the fleet of its time."""
     versions = admin.get("/admin/v1/versions", limit=limit)["data"]
-    admin.show(versions, table(versions, COLUMNS))
+    admin.show(versions, table([version | _promised(version["promised"]) for version in versions], COLUMNS))
 
 
 @app.command()
@@ -95,6 +97,13 @@ def _draw(curve: Mapping[str, Any], path: Path) -> None:
         say(f"error: {path} cannot be written: {error}")
         raise SystemExit(1) from error
     say(f"drawn to {path}")
+
+
+def _promised(promise: Mapping[str, Any] | None) -> dict[str, str]:
+    if promise is None:
+        return {}
+    quality = promise["quality"]
+    return {SPEND: curve_text.dollars(promise["spend"]), QUALITY: "-" if quality is None else f"{quality:.3f}"}
 
 
 def _tell(admin: Admin, version: dict[str, Any]) -> None:

@@ -23,11 +23,10 @@ from handler.auth import Authenticator
 from handler.control.app import control_routes
 from handler.control.embedding import LazyEmbedder
 from handler.keys import KeyStore, NewKey
-from handler.services import Services
+from handler.services import Services, open_repository
 from handler.settings import Settings
 from handler.sqlite_table import SqliteTable
 from index.store import open_store
-from index.versions import Repository
 from scripts.local_state import ensure_home
 
 START_S = 10.0
@@ -106,7 +105,7 @@ def admin_server(
     with closing(SqliteTable(admin_home / "state.db")) as table:
         keys = KeyStore(table, (admin_home / "pepper").read_bytes())
         _, admin_key = keys.create(NewKey(name="operator", admin=True))
-        services = Services(Settings(), store, Repository(store), keys, table)
+        services = Services(Settings(), store, open_repository(store), keys, table)
         routes = control_routes(services, Authenticator(keys).admin, lazy_embedder)
         stage.app = Starlette(routes=routes, exception_handlers=EXCEPTION_HANDLERS)
         headers = {"authorization": f"Bearer {admin_key}"}

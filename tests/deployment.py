@@ -12,6 +12,7 @@ from handler import fleet as fleets
 from handler.dynamo_table import DynamoTable
 from handler.fleet import FleetFile
 from handler.keys import KeyStore, NewKey, Routing
+from handler.services import open_repository
 from index import edits
 from index.edits import Upload
 from index.embedder import Embedder
@@ -67,7 +68,7 @@ class Deployer:
         store = S3Store(self._s3.client(), BUCKET, name)
         fleet = fleets.parse(FLEET.replace("URL", self._provider).encode())
         store.put(fleets.KEY, FLEET.replace("URL", self._provider).encode())
-        version = self._first_version(Repository(store), fleet)
+        version = self._first_version(open_repository(store), fleet)
         client = dynamodb_client(self._dynamodb)
         create_dynamo_table(client, name)
         keys = KeyStore(DynamoTable(client, name), PEPPER.encode())

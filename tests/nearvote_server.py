@@ -16,11 +16,10 @@ import pytest
 
 from handler.control.embedding import LazyEmbedder
 from handler.keys import KeyStore, NewKey
-from handler.services import Services
+from handler.services import Services, open_repository
 from handler.settings import Settings
 from handler.sqlite_table import SqliteTable
 from index.store import open_store
-from index.versions import Repository
 from scripts.local_state import PROVIDERS, ensure_home, ensure_index
 from tests.providers import ROOT
 from tests.servers import free_ports
@@ -58,7 +57,7 @@ def starter_home(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     store = open_store(str(home))
     embedder = LazyEmbedder(lambda: model_dir, workers=2)
     with closing(SqliteTable(home / "state.db")) as table:
-        services = Services(Settings(home=str(home)), store, Repository(store), _keys(home, table), table)
+        services = Services(Settings(home=str(home)), store, open_repository(store), _keys(home, table), table)
         ensure_index(services, embedder.embed_many, embedder.fingerprint, print)
     return home
 

@@ -11,10 +11,9 @@ import orjson
 from handler.control.embedding import LazyEmbedder
 from handler.control.inbox import Handled, Inbox
 from handler.logs import log_to_stderr
-from handler.services import cores
+from handler.services import cores, open_repository
 from handler.settings import from_environment
 from index.store import open_store
-from index.versions import Repository
 
 log = logging.getLogger("nearvote.inbox")
 
@@ -25,7 +24,7 @@ settings = from_environment()
 store = open_store(settings.store_url)
 bucket, _, prefix = settings.store_url.removeprefix("s3://").partition("/")
 base = f"{prefix.strip('/')}/".lstrip("/")
-inbox = Inbox(store, Repository(store), LazyEmbedder(lambda: Path(settings.model_dir), cores(settings)))
+inbox = Inbox(store, open_repository(store), LazyEmbedder(lambda: Path(settings.model_dir), cores(settings)))
 
 
 def entry(event: Mapping[str, Any], _: object) -> None:

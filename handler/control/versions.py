@@ -12,9 +12,11 @@ from handler.control.embedding import LazyEmbedder, Progress
 from handler.control.guard import Guard
 from handler.control.progress import answer_with_progress
 from handler.control.query import number, only
+from handler.keys import KeyOptions
 from index import edits, versions
+from index.dial import Curve
+from index.manifest import Manifest
 from index.snapshot import Snapshot
-from index.types import Manifest
 from index.versions import Repository
 
 MOST_VERSIONS = 1000
@@ -92,4 +94,15 @@ def _manifest(id: str, manifest: Manifest) -> dict[str, Any]:
             "kappa": manifest.params.kappa,
             "familiar": manifest.params.familiar,
         },
+        "promised": None if manifest.fit is None else _promised(manifest.fit.curve),
     }
+
+
+def _promised(curve: Curve) -> dict[str, float] | None:
+    """What the dial that keys have by default gave on the version's own examples, for the fleet of its time; dollars
+    are for a typical request."""
+    if not curve.examples:
+        return None
+    dial = KeyOptions().dial
+    promise = curve.promise(dial)
+    return {"dial": dial, "spend": promise.spend, "quality": promise.quality}

@@ -148,7 +148,7 @@ def _stamped(ask: Ask, live: Live, outlook: Outlook, model: str, cause: Cause) -
 
 
 def _voted(case: Case, ballot: Ballot, polled: Polled) -> Decision:
-    slate, nearest, setting = case.slate, polled.vote.nearest, case.slate.setting(ballot.curve)
+    slate, nearest, setting = case.slate, polled.vote.nearest, case.slate.setting(ballot.fit.curve)
     if setting is None:
         return replace(_unvoted(case, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)
     ranking = _ranking(case, ballot, setting.dial, polled, case.outlook.costs)
@@ -202,7 +202,7 @@ def _ranking(
         [ranked.quality - case.speed * outlook.slowness(ranked.model) for ranked, _ in stands],
         [ranked.cost * scale for ranked, _ in stands],
         setting,
-        ballot.curve.rate(setting),
+        ballot.fit.curve.rate(setting),
         [claimed for _, claimed in stands],
     )
     return tuple(stands[place][0] for place in order)

@@ -89,5 +89,5 @@ def compare(prompts: Prompts, contest: Contest, split: Split, seed: int, drawn: 
         len(split.rest) - len(rest),
         outcomes.mean(axis=0, dtype=np.float64),
         {name: routers[name] for name in (VOTE, *CONTROLS)},
-        dialled(ballot.curve, vote, outcomes, contest.cost),
+        dialled(ballot.fit.curve, vote, outcomes, contest.cost),
     )

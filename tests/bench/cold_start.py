@@ -17,12 +17,12 @@ import httpx
 import numpy as np
 
 from handler.keys import KeyStore, NewKey, Routing
+from handler.services import open_repository
 from handler.sqlite_table import SqliteTable
 from index import segment
 from index.embedder import DIMENSIONS, Embedder
 from index.store import open_store
 from index.types import Example
-from index.versions import Repository
 from infra import bytecode, package
 from scripts.local_state import ensure_fleet, ensure_home
 from tests.bench.local_server import START_S, started
@@ -196,7 +196,7 @@ def _function(directory: Path, python: Path, artifact: Path, examples: int) -> F
     ensure_fleet(store, {})
     made, vectors = _made_up(examples)
     fingerprint = Embedder(artifact / "model").fingerprint
-    Repository(store).replace_all(lambda _: segment.from_examples(made, vectors), "made up", fingerprint)
+    open_repository(store).replace_all(lambda _: segment.from_examples(made, vectors), "made up", fingerprint)
     with contextlib.closing(SqliteTable(home / "state.db")) as table:
         keys = KeyStore(table, (home / "pepper").read_bytes())
         _, key = keys.create(NewKey(name="bench", routing=Routing.ON))

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handler.keys import KeyStore, NewKey, Routing
+from handler.services import open_repository
 from handler.sqlite_table import SqliteTable
 from index import edits, starter
 from index import segment as segments
 from index.embedder import Embedder
 from index.store import ObjectStore, open_store
 from index.types import Floats
-from index.versions import Repository
 from scripts import model_files
 from scripts.local_state import ensure_fleet, ensure_home, starter_segment
 from scripts.output import say
@@ -59,7 +59,7 @@ def add_starter_examples(store: ObjectStore, embedder: Embedder, most: int | Non
     else:
         own = starter.own()[:most]
         first = segments.from_examples(own, embed([example.prompt for example in own]))
-    edits.start(Repository(store), first, embedder.fingerprint, "starter examples")
+    edits.start(open_repository(store), first, embedder.fingerprint, "starter examples")
 
 
 @contextlib.contextmanager

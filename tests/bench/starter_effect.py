@@ -19,9 +19,10 @@ from handler.control.embedding import LazyEmbedder
 from handler.keys import NewKey
 from index import calibration, edits, starter
 from index import segment as segments
-from index.ballot import Ballot, draw_up, leave_one_out
+from index.ballot import Ballot, draw_up
 from index.directory_store import DirectoryStore
 from index.embedder import DIMENSIONS
+from index.leave_one_out import leave_one_out
 from index.segment import Segment
 from index.structure import describe_all
 from index.types import TIERS, Candidate, Floats, Rows
@@ -135,14 +136,14 @@ def routed(ballot: Ballot, examples: int) -> Own:
     peers, known = ballot.snapshot.peers, ballot.outcomes
     assert peers is not None
     rows = peers.rows
-    votes = leave_one_out(ballot, peers)
+    votes = leave_one_out(ballot.snapshot, known, peers)
     outcomes = np.where(known.known > 0, known.scores, np.nan)[rows]
     ease = np.where(known.eased > 0, known.ease, np.nan)[rows, 0]
     calibrated = calibration.calibrate(votes, outcomes, ease, known.prior)
     assert calibrated is not None
     quality = calibrated[1][rows < examples]
     cost = np.array([candidate.cost for candidate in ballot.candidates])
-    return Own(outcomes[rows < examples], quality, curves.choose(quality, cost, ballot.curve.rate(DIAL)), cost)
+    return Own(outcomes[rows < examples], quality, curves.choose(quality, cost, ballot.fit.curve.rate(DIAL)), cost)
 
 
 def mean_quality(predicted: Floats, outcomes: Floats, cost: Numbers) -> float:

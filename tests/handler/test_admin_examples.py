@@ -81,6 +81,7 @@ def test_an_upload_is_one_version_that_says_what_it_did(admin_server: AdminServe
         "segments": 1,
         "embedder": lazy_embedder.fingerprint,
         "vote": UNTUNED,
+        "promised": None,
     }
 
 

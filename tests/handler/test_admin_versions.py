@@ -6,11 +6,12 @@ import httpx
 import orjson
 import pytest
 
+from handler import fleet as fleets
 from handler.control.embedding import LazyEmbedder
 from handler.control.progress import NDJSON
 from index.store import open_store
 from index.versions import Repository
-from tests.admin_server import UNTUNED, AdminServer, refused, told
+from tests.admin_server import FLEET, UNTUNED, AdminServer, refused, told
 
 INDEX = "/admin/v1/index"
 VERSIONS = "/admin/v1/versions"
@@ -47,6 +48,7 @@ def test_before_the_first_version_there_is_an_empty_index(admin_server: AdminSer
         "segments": 0,
         "embedder": "",
         "vote": UNTUNED,
+        "promised": None,
         "models": [],
     }
     assert told(admin_server.client.get(VERSIONS)) == {"data": []}
@@ -69,6 +71,35 @@ def test_history_goes_back_from_the_last_to_the_first(admin_server: AdminServer)
     ]
     assert told(admin_server.client.get(VERSIONS)) == {"data": [third, second, first]}
     assert told(admin_server.client.get(VERSIONS, params={"limit": 2})) == {"data": [third, second]}
+
+
+def test_history_tells_what_each_version_promised_the_fleet_of_its_time(admin_server: AdminServer) -> None:
+    """Every model does every prompt, so the usual dial goes to the cheapest; a request is 800 tokens."""
+    rows = [{"id": id, "prompt": f"Say {id}.", "scores": dict.fromkeys(("nano", "mini", "maxi"), 1)} for id in "abc"]
+    assert admin_server.upload(rows[0])["promised"] is None  # one alone has no others to be voted on by
+    admin_server.upload(rows[1])
+    fleet = admin_server.home / fleets.KEY
+    fleet.write_text(FLEET.replace("{input: 1, output: 1}", "{input: 1.5, output: 1.5}"))
+    admin_server.upload(rows[2])
+    told_of = [one["promised"] for one in told(admin_server.client.get(VERSIONS))["data"]]
+    assert told_of == [
+        {"dial": 7, "spend": pytest.approx(0.0012), "quality": 1},
+        {"dial": 7, "spend": pytest.approx(0.0008), "quality": 1},
+        None,
+    ]
+
+
+@pytest.mark.parametrize("fleet", [None, "models: []", "{"], ids=["missing", "empty", "no YAML"])
+def test_without_a_usable_fleet_a_roll_back_and_a_deletion_promise_nothing(
+    admin_server: AdminServer, fleet: str | None
+) -> None:
+    first = admin_server.upload(ONE, TWO)
+    assert first["promised"] is not None
+    file = admin_server.home / fleets.KEY
+    file.unlink() if fleet is None else file.write_text(fleet)
+    back = told(roll_back(admin_server, first["version"]))
+    left = told(admin_server.client.delete("/admin/v1/examples/one"))
+    assert [(one["examples"], one["promised"]) for one in (back, left)] == [(2, None), (1, None)]
 
 
 def test_a_diff_lists_what_was_added_removed_and_changed(admin_server: AdminServer) -> None:

@@ -25,7 +25,8 @@ NAN = float("nan")
 
 def ballot_with(curve: Curve) -> Ballot:
     snapshot = snapshot_of([Example("a", "p", {"cheap": 1.0, "dear": 1.0})], np.array([unit(1, 0)]))
-    return replace(draw_up(snapshot, CANDIDATES), curve=curve)
+    ballot = draw_up(snapshot, CANDIDATES)
+    return replace(ballot, fit=replace(ballot.fit, curve=curve))
 
 
 def four_examples() -> Curve:

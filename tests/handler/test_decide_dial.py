@@ -44,7 +44,8 @@ def curve() -> Curve:
 def live(curve: Curve) -> Live:
     params = VoteParams(k=1, familiar=0.8)
     snapshot = snapshot_of(EXAMPLES, np.array([VECTORS[example.id] for example in EXAMPLES]), params)
-    return Live(FleetFile(FLEET, "fleet-1"), replace(draw_up(snapshot, FLEET.candidates), curve=curve))
+    ballot = draw_up(snapshot, FLEET.candidates)
+    return Live(FleetFile(FLEET, "fleet-1"), replace(ballot, fit=replace(ballot.fit, curve=curve)))
 
 
 class Looked(Embedder):

@@ -260,11 +260,13 @@ def test_the_function_takes_what_s3_tells_it_and_logs_a_line_a_file(
         object_created(f"another/{STORED_KEY}", 1),
     ]
     logged, stderr, code = called(environment, *events, *foreign, {"Event": "s3:TestEvent"})
-    version = box.repository.current().version
+    taken = box.repository.current()
+    assert taken.manifest.fit is not None
+    assert taken.manifest.fit.candidates == fleets.stored_candidates(box.store)
     plain = {"event": "inbox", "added": 0, "faults": 0, "index_version": None}
     assert (logged, code) == (
         [
-            plain | {"file": STORED_KEY, "outcome": "taken", "added": 2, "index_version": version},
+            plain | {"file": STORED_KEY, "outcome": "taken", "added": 2, "index_version": taken.version},
             plain | {"file": "inbox/bad.jsonl", "outcome": "rejected", "faults": 4},  # two ids are there by now
             plain | {"file": "inbox/bad.jsonl", "outcome": "gone"},
             plain | {"file": "outbox/a", "outcome": "ignored"},

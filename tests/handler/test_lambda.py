@@ -273,4 +273,4 @@ def uploaded_to(stack: Deployment) -> Json:
 
 def as_computed(report: Json) -> Json:
     """Less what has to do with the time, and the outcome of tuning."""
-    return {name: value for name, value in report.items() if name not in ("version", "created_at", "vote")}
+    return {name: value for name, value in report.items() if name not in ("version", "created_at", "vote", "promised")}

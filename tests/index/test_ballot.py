@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from index import peers
-from index.ballot import Ballot, draw_up, leave_one_out
+from index.ballot import Ballot, draw_up
 from index.calibration import ENOUGH
 from index.dial import FLAT
 from index.directory_store import DirectoryStore
-from index.segment import Segment, from_examples
-from index.snapshot import Snapshot, assemble
+from index.leave_one_out import leave_one_out
+from index.snapshot import assemble
 from index.structure import NAMES, describe
-from index.types import Candidate, Example, Floats, Label, LabelKind, Manifest, Neighbour, SegmentRef, VoteParams
+from index.types import Candidate, Example, Floats, Label, LabelKind, Neighbour, VoteParams
 from index.versions import Change, Repository
-from tests.tiny import DIMENSIONS, snapshot_of, unit
+from tests.tiny import DIMENSIONS, measured, snapshot_of, unit, units, version_of
 
 NAN = float("nan")
 PLAIN = describe("a prompt")
@@ -58,7 +58,7 @@ def test_an_intent_is_claimed_when_most_of_the_vote_says_that_it_belongs_to_a_mo
 
 def test_the_curve_leaves_a_claimed_intent_to_its_owner_also_where_price_alone_decides() -> None:
     examples = [owned(id, "dear") for id in "abcd"]
-    curve = draw_up(snapshot_of(examples, FAN, HALVING), [CHEAP, DEAR]).curve
+    curve = draw_up(snapshot_of(examples, FAN, HALVING), [CHEAP, DEAR]).fit.curve
     assert (set(curve.spend), set(curve.quality)) == ({5.0}, {1.0})
 
 
@@ -99,7 +99,8 @@ def test_evidence_names_the_candidates_also_where_they_borrow() -> None:
 
 def left_out(ballot: Ballot) -> tuple[Floats, Floats]:
     """Quality and ease of each example, as the others vote."""
-    votes = leave_one_out(ballot, peers.find(ballot.snapshot, ballot.snapshot.manifest.params.k))
+    found = peers.find(ballot.snapshot, ballot.snapshot.manifest.params.k)
+    votes = leave_one_out(ballot.snapshot, ballot.outcomes, found)
     return votes.quality, votes.ease
 
 
@@ -141,12 +142,12 @@ def test_a_model_of_which_nothing_is_known_is_nan_and_disturbs_no_one() -> None:
     quality = joined.poll(FAN[0], PLAIN).vote.quality
     assert np.isnan(quality[2])
     np.testing.assert_array_equal(quality[:2], alone.poll(FAN[0], PLAIN).vote.quality)
-    assert joined.curve.spend == alone.curve.spend
-    assert joined.curve.exchange == pytest.approx(alone.curve.exchange)
+    assert joined.fit.curve.spend == alone.fit.curve.spend
+    assert joined.fit.curve.exchange == pytest.approx(alone.fit.curve.exchange)
 
 
 def test_the_curve_is_that_of_the_fleet_s_prices() -> None:
-    curve = fan().curve
+    curve = fan().fit.curve
     assert curve.examples == 4
     assert (curve.spend[0], curve.spend[10]) == (5, 1)  # dear's mean is 2/3, cheap's 1/3, and none stands far from it
     assert (curve.quality[0], curve.quality[10]) == pytest.approx((2 / 3, 1 / 3))
@@ -155,12 +156,12 @@ def test_the_curve_is_that_of_the_fleet_s_prices() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_examples_have_no_curve(count: int) -> None:
     snapshot = snapshot_of([scored("a", cheap=1)][:count], FAN[:count])
-    assert draw_up(snapshot, [CHEAP, DEAR]).curve == FLAT
+    assert draw_up(snapshot, [CHEAP, DEAR]).fit.curve == FLAT
 
 
 def test_a_fleet_without_models_has_an_empty_ballot() -> None:
     ballot = draw_up(fan().snapshot, [])
-    assert ballot.curve == FLAT
+    assert ballot.fit.curve == FLAT
     assert ballot.poll(FAN[0], PLAIN).vote.quality.shape == (0,)
 
 
@@ -170,34 +171,10 @@ def test_a_ballot_of_one_example_can_be_polled() -> None:
     assert polled.vote.nearest == pytest.approx(0.5)
 
 
-def units(rng: np.random.Generator, count: int, dimensions: int = DIMENSIONS) -> Floats:
-    vectors = rng.normal(size=(count, dimensions)).astype(np.float32)
-    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
-
-
-def measured(count: int, seed: int = 1) -> Segment:
-    """Where the first number of its vector is high both models do well on an example; dear does so on others too."""
-    rng = np.random.default_rng(seed)
-    vectors = units(rng, count)
-    chance = np.clip(0.5 + vectors[:, :1] + np.array([-0.2, 0.2]), 0, 1)
-    outcomes = (rng.random((count, 2)) < chance).astype(float)
-    examples = [
-        Example(f"e{row}", f"prompt {'why? ' * (row % 7)}{row}", {"cheap": cheap, "dear": dear})
-        for row, (cheap, dear) in enumerate(outcomes.tolist())
-    ]
-    return from_examples(examples, vectors)
-
-
-def version_of(examples: Segment) -> Snapshot:
-    manifest = Manifest(1, None, "", "", "", (SegmentRef("s", len(examples)),))
-    return assemble("v", manifest, [examples], DIMENSIONS)
-
-
 @pytest.mark.parametrize(("count", "calibrated"), [(ENOUGH - 1, False), (ENOUGH, True)])
 def test_an_index_is_calibrated_from_enough_examples_on(count: int, calibrated: bool) -> None:
     ballot = draw_up(version_of(measured(count)), [CHEAP, DEAR])
-    assert (ballot.calibration is not None) == calibrated
+    assert (ballot.fit.calibration is not None) == calibrated
     vote = ballot.poll(units(np.random.default_rng(2), 1)[0], PLAIN).vote
     assert (vote.quality.tolist() != vote.plain.tolist()) == calibrated
     assert ((vote.quality >= 0) & (vote.quality <= 1)).all()
@@ -228,7 +205,7 @@ def test_a_vote_that_is_not_calibrated_has_no_terms() -> None:
 
 def test_a_large_index_serves_a_fleet_without_models_too() -> None:
     ballot = draw_up(version_of(measured(60)), [])
-    assert (ballot.curve, ballot.calibration) == (FLAT, None)
+    assert (ballot.fit.curve, ballot.fit.calibration) == (FLAT, None)
     assert ballot.predict(units(np.random.default_rng(4), 3), np.zeros((3, len(NAMES)), np.float32)).shape == (3, 0)
 
 
@@ -272,4 +249,4 @@ def test_a_stored_version_votes_as_it_did_before_it_was_stored(tmp_path: Path, c
     one, other = draw_up(loaded, [CHEAP, DEAR]), draw_up(fresh, [CHEAP, DEAR])
     vectors, structures = units(np.random.default_rng(6), 20), np.tile(PLAIN, (20, 1))
     np.testing.assert_array_equal(one.predict(vectors, structures), other.predict(vectors, structures))
-    assert one.curve == other.curve
+    assert one.fit.curve == other.fit.curve

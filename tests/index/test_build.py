@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from index.build import SHARPNESS, SHRINKAGE, USUAL, WIDTHS, tune
+from index.manifest import Manifest, SegmentRef
 from index.segment import from_examples
 from index.snapshot import assemble
-from index.types import Example, Floats, Label, LabelKind, Manifest, SegmentRef, VoteParams
+from index.types import Example, Floats, Label, LabelKind, VoteParams
 from tests.tiny import snapshot_of, unit
 
 

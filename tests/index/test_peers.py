@@ -214,7 +214,7 @@ def test_a_version_that_is_loaded_is_not_searched_again(store: DirectoryStore, m
         raise AssertionError("a search over the whole index")
 
     monkeypatch.setattr(peers, "find", searched)
-    assert draw_up(loaded(store, version), [CHEAP]).curve.examples == 4
+    assert draw_up(loaded(store, version), [CHEAP]).fit.curve.examples == 4
     with pytest.raises(AssertionError, match="a search"):
         committed(store, "e")
 
@@ -223,7 +223,7 @@ def test_an_older_version_without_peers_is_served_by_searching(store: DirectoryS
     made = committed(store, *map(str, range(60)))
     older = loaded(store, naming(store, made, None))
     assert older.peers is None
-    assert draw_up(older, [CHEAP]).curve == draw_up(loaded(store, made.version), [CHEAP]).curve
+    assert draw_up(older, [CHEAP]).fit.curve == draw_up(loaded(store, made.version), [CHEAP]).fit.curve
 
 
 def test_a_manifest_written_before_there_were_peers_is_read(store: DirectoryStore) -> None:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from index.manifest import Manifest, SegmentRef
 from index.segment import from_examples
 from index.snapshot import CENTERED_FROM, Snapshot, assemble
-from index.types import Example, Floats, Manifest, Rows, SegmentRef
+from index.types import Example, Floats, Rows
 from tests.tiny import snapshot_of, unit
 
 DIMENSIONS = 16

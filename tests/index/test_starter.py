@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import index
-from index.ballot import draw_up, leave_one_out
+from index.ballot import draw_up
 from index.build import tune
 from index.calibration import calibrate
 from index.embedder import Embedder
 from index.examples import Catalog, Parsed, parse
+from index.leave_one_out import leave_one_out
 from index.types import TIERS, Candidate, Floats, Rows
 from tests.tiny import snapshot_of
 
@@ -50,7 +51,8 @@ def trial(starter: Parsed, embedder: Embedder) -> Trial:
     vectors = embedder.embed_many([example.prompt for example in examples], workers=2)
     params, peers = tune(snapshot_of(examples, vectors))
     ballot = draw_up(snapshot_of(examples, vectors, params), FLEET)
-    votes, outcomes = leave_one_out(ballot, peers), ballot.outcomes
+    outcomes = ballot.outcomes
+    votes = leave_one_out(ballot.snapshot, outcomes, peers)
     calibrated = calibrate(votes, outcomes.scores, outcomes.ease[:, 0], outcomes.prior)
     assert calibrated is not None
     lengths = np.array([len(example.prompt) for example in examples], np.float32)

@@ -17,12 +17,13 @@ import pytest
 from index import versions
 from index.directory_store import DirectoryStore
 from index.errors import Conflict, Damaged, EmbedderMismatch, StoreUnavailable, UnknownVersion
+from index.manifest import Manifest, SegmentRef
 from index.objects import Objects
 from index.s3_store import S3Store
 from index.segment import Segment
 from index.snapshot import Snapshot
 from index.store import ObjectStore, Stored
-from index.types import Example, Manifest, SegmentRef, VoteParams
+from index.types import Example, VoteParams
 from index.versions import EMPTY, HEAD, MOST_SEGMENTS, Change, Difference, Edit, Repository, compare
 from tests.servers import BUCKET, S3Server
 from tests.tiny import DIMENSIONS, Interrupted, Wrapped, hashed_segment, unit

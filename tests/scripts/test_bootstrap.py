@@ -243,6 +243,8 @@ def test_a_second_run_keeps_everything(bootstrap: Bootstrap, deployed: Deployed,
         f"{deployed.name} answers at https://api.example/live/v1",
     ]
     assert (deployed.fleet(), deployed.secret, version.version) == before
+    assert version.manifest.fit is not None
+    assert version.manifest.fit.candidates == fleets.stored_candidates(deployed.services.store)
     assert deployed.services.keys.list() == [record]
     assert deployed.services.keys.authenticate(printed.strip()) == record
 

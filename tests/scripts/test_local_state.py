@@ -13,7 +13,7 @@ import pytest
 
 from handler import fleet as fleets
 from handler.keys import KeyStore, NewKey, Routing
-from handler.services import Services
+from handler.services import Services, open_repository
 from handler.settings import Settings
 from handler.sqlite_table import SqliteTable
 from index import starter
@@ -21,7 +21,6 @@ from index.edits import remove
 from index.embedder import Embedder
 from index.store import open_store
 from index.types import TIERS, Floats
-from index.versions import Repository
 from scripts.local_state import (
     PROVIDERS,
     TEMPLATES,
@@ -56,7 +55,7 @@ def services(home: Path) -> Iterator[Services]:
     store = open_store(str(home))
     with closing(SqliteTable(home / "state.db")) as table:
         keys = KeyStore(table, (home / "pepper").read_bytes())
-        yield Services(Settings(home=str(home)), store, Repository(store), keys, table)
+        yield Services(Settings(home=str(home)), store, open_repository(store), keys, table)
 
 
 def mode(path: Path) -> int:
@@ -174,6 +173,15 @@ def test_the_starter_index_is_built_once(services: Services) -> None:
     ensure_index(services, pretended, "f", reports.append)
     assert services.repository.current().version == first.version
     assert reports == []
+
+
+def test_the_starter_index_is_fitted_to_the_fleet_beside_it(services: Services) -> None:
+    ensure_fleet(services.store, {})
+    ensure_index(services, pretended, "f", lambda _: None)
+    fit = services.repository.current().manifest.fit
+    assert fit is not None
+    assert fit.candidates == fleets.stored_candidates(services.store)
+    assert fit.curve.examples >= 500
 
 
 def test_an_index_that_was_emptied_stays_empty(services: Services) -> None:

@@ -110,8 +110,8 @@ def compare(case: Case) -> Compared:
 def ask(prompts: Prompts, ballot: Ballot, rows: Rows, outcomes: Numbers) -> Asked:
     vectors, structures = prompts.vectors[rows], prompts.structures[rows]
     vote = ballot.predict(vectors, structures)
-    plain = replace(ballot, calibration=None).predict(vectors, structures)
-    return Asked(ballot.curve, _cost(ballot), outcomes, vote, plain)
+    plain = replace(ballot, fit=replace(ballot.fit, calibration=None)).predict(vectors, structures)
+    return Asked(ballot.fit.curve, _cost(ballot), outcomes, vote, plain)
 
 
 def only_own(prompts: Prompts, contest: Contest) -> tuple[Prompts, Contest]:
