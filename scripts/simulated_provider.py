@@ -1,4 +1,4 @@
-"""A provider that runs no model, for users without provider keys and for tests: OpenAI's protocol.
+"""A provider that runs no model, for users without provider keys and for tests: OpenAI's protocols.
 
 `python -m scripts.simulated_provider --port 0` serves on loopback and prints its URL. A fault is asked for by
 the header `x-simulate` or the body field `simulate`: 429, 500, overloaded, hang, cut, slow, garbage, error_event (a
@@ -32,6 +32,7 @@ from scripts.simulated_chat import CHAT
 from scripts.simulated_delivery import EVENT_STREAM, Calls, Delivery, Piece, Reply, Sleep, halved, json_reply
 from scripts.simulated_models import MODELS, SimulatedModel, answer_to, model_of
 from scripts.simulated_protocol import ApiError, Envelope, Events, Json, Protocol
+from scripts.simulated_responses import RESPONSES
 
 Clock: TypeAlias = Callable[[], float]
 
@@ -103,6 +104,7 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
 
     routes = [
         Route("/v1/chat/completions", endpoint(CHAT, _answer), methods=["POST"]),
+        Route("/v1/responses", endpoint(RESPONSES, _answer), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/_last", last),
         Route("/v1/_stats", stats),

@@ -110,3 +110,12 @@ async def test_a_chat_with_other_tools_has_another_prefix(provider: httpx.AsyncC
         cached.append((usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]))
     # [{"function":{"name":"f"},"type":"function"}] has 45 characters, which are 12 tokens.
     assert cached == [(1250, 0), (1262, 0), (1250, 1250), (1262, 1262)]
+
+
+async def test_a_response_tells_the_cached_among_its_input_tokens(provider: httpx.AsyncClient) -> None:
+    told = []
+    for text in ("first", "first", "other"):
+        body = {"model": "sim-small", "instructions": LONG, "input": text}
+        usage = (await provider.post("/responses", json=body)).json()["usage"]
+        told.append((usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"]))
+    assert told == [(1252, 0), (1252, 1252), (1252, 1250)]

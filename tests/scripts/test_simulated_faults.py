@@ -21,7 +21,8 @@ class Api:
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = Api("/chat/completions", {"messages": HELLO}, 1)
-every_api = pytest.mark.parametrize("api", [CHAT], ids=lambda api: api.path)
+RESPONSES = Api("/responses", {"input": "Hello"}, 4)
+every_api = pytest.mark.parametrize("api", [CHAT, RESPONSES], ids=lambda api: api.path)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,11 @@ OPENAI_LIMITED = openai_error(LIMITED, "rate_limit_error", "rate_limit_exceeded"
     ("api", "fault", "status", "error"),
     [
         (CHAT, "429", 429, OPENAI_LIMITED),
+        (RESPONSES, "429", 429, OPENAI_LIMITED),
         (CHAT, "500", 500, openai_error(FAILED, "server_error")),
+        (RESPONSES, "500", 500, openai_error(FAILED, "server_error")),
         (CHAT, "overloaded", 503, openai_error(OVERLOADED, "server_error")),
+        (RESPONSES, "overloaded", 503, openai_error(OVERLOADED, "server_error")),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -86,10 +90,14 @@ def events_of(text: str) -> list[dict[str, Any]]:
     return events
 
 
+FLAT_ERROR = {"type": "error", "code": "server_error", "message": FAILED, "param": None, "sequence_number": 7}
+
+
 @pytest.mark.parametrize(
     ("api", "expected"),
     [
         (CHAT, openai_error(FAILED, "server_error")),
+        (RESPONSES, FLAT_ERROR),
     ],
 )
 def test_an_error_event_comes_after_three_tokens_and_is_the_last(
@@ -158,5 +166,5 @@ def test_the_last_request_can_be_looked_at_but_not_its_keys(http: httpx.Client, 
 
 
 def test_every_answer_has_an_id_of_its_own(http: httpx.Client) -> None:
-    ids = [http.post(api.path, json=body(api)).json()["id"] for api in [CHAT] * 2]
-    assert len(set(ids)) == 2
+    ids = [http.post(api.path, json=body(api)).json()["id"] for api in [CHAT, RESPONSES] * 2]
+    assert len(set(ids)) == 4
