@@ -1,4 +1,4 @@
-"""A provider that runs no model, for users without provider keys and for tests: OpenAI's protocols.
+"""A provider that runs no model, for users without provider keys and for tests: OpenAI's and Anthropic's protocols.
 
 `python -m scripts.simulated_provider --port 0` serves on loopback and prints its URL. A fault is asked for by
 the header `x-simulate` or the body field `simulate`: 429, 500, overloaded, hang, cut, slow, garbage, error_event (a
@@ -27,9 +27,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scripts import simulated_openai
-from scripts.simulated_cache import PromptCache
+from scripts.simulated_cache import PromptCache, tokens_of
 from scripts.simulated_chat import CHAT
 from scripts.simulated_delivery import EVENT_STREAM, Calls, Delivery, Piece, Reply, Sleep, halved, json_reply
+from scripts.simulated_messages import MESSAGES, read_prompt
 from scripts.simulated_models import MODELS, SimulatedModel, answer_to, model_of
 from scripts.simulated_protocol import ApiError, Envelope, Events, Json, Protocol
 from scripts.simulated_responses import RESPONSES
@@ -105,6 +106,8 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
     routes = [
         Route("/v1/chat/completions", endpoint(CHAT, _answer), methods=["POST"]),
         Route("/v1/responses", endpoint(RESPONSES, _answer), methods=["POST"]),
+        Route("/v1/messages", endpoint(MESSAGES, _answer), methods=["POST"]),
+        Route("/v1/messages/count_tokens", endpoint(MESSAGES, _token_count), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/_last", last),
         Route("/v1/_stats", stats),
@@ -216,6 +219,12 @@ def _streamed(exchange: Exchange, events: Events, model: SimulatedModel, fault: 
         error = exchange.protocol.error_event(_server_error(), exchange.id, len(begun))
         return Reply((*begun, Piece(0.0, error)), headers=EVENT_STREAM)
     return Reply((*pieces, *(Piece(0.0, event) for event in events.closing)), headers=EVENT_STREAM)
+
+
+def _token_count(exchange: Exchange, body: Json, _: Fault | None) -> Reply:
+    exchange.protocol.check(exchange.request.headers)
+    model_of(body)
+    return json_reply({"input_tokens": tokens_of(read_prompt(body))})
 
 
 def _end_with_parent(parent: int, server: uvicorn.Server) -> None:

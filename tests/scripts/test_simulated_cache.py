@@ -1,6 +1,7 @@
 """The prompt cache by itself, and as each protocol tells of it."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -9,8 +10,10 @@ from scripts.simulated_cache import MOST_PREFIXES, PromptCache
 from scripts.simulated_protocol import Part, PromptTokens
 from scripts.simulated_provider import build_app
 
+ANTHROPIC = {"x-api-key": "made-up", "anthropic-version": "2023-06-01"}
 LONG = "word " * 1000
 """1,250 tokens."""
+MARK = {"cache_control": {"type": "ephemeral"}}
 
 
 def part(name: str, tokens: int, kept: bool = True) -> Part:
@@ -83,7 +86,7 @@ async def provider(clock: Time) -> AsyncIterator[httpx.AsyncClient]:
         pass
 
     transport = httpx.ASGITransport(build_app(clock, no_sleep))
-    async with httpx.AsyncClient(transport=transport, base_url="http://app/v1") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://app/v1", headers=ANTHROPIC) as client:
         yield client
 
 
@@ -119,3 +122,36 @@ async def test_a_response_tells_the_cached_among_its_input_tokens(provider: http
         usage = (await provider.post("/responses", json=body)).json()["usage"]
         told.append((usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"]))
     assert told == [(1252, 0), (1252, 1252), (1252, 1250)]
+
+
+async def message_usage(provider: httpx.AsyncClient, system: Any, *texts: Any, **fields: Any) -> tuple[int, int, int]:
+    """Tokens that were neither read nor written, those that were written, and those that were read."""
+    messages = [{"role": "user", "content": text} for text in texts]
+    body = {"model": "sim-small", "max_tokens": 50, "system": system, "messages": messages, **fields}
+    usage = (await provider.post("/messages", json=body)).json()["usage"]
+    return usage["input_tokens"], usage["cache_creation_input_tokens"], usage["cache_read_input_tokens"]
+
+
+async def test_a_message_is_cached_up_to_its_last_breakpoint_alone(provider: httpx.AsyncClient) -> None:
+    marked = [{"type": "text", "text": LONG, **MARK}]
+    assert await message_usage(provider, LONG, "Hi! ") == (1251, 0, 0)
+    assert await message_usage(provider, LONG, "Hi! ") == (1251, 0, 0)
+    assert await message_usage(provider, marked, "Hi! ") == (1, 1250, 0)
+    assert await message_usage(provider, marked, "Bye, bye") == (2, 0, 1250)
+    assert await message_usage(provider, LONG, "Bye, bye") == (1252, 0, 0)
+    assert await message_usage(provider, [{"type": "text", "text": "Short", **MARK}], "Hi! ") == (3, 0, 0)
+
+
+async def test_a_conversation_whose_mark_moves_on_reads_what_it_wrote(provider: httpx.AsyncClient) -> None:
+    asked = {"type": "text", "text": "Hi! "}
+    assert await message_usage(provider, LONG, [{**asked, **MARK}]) == (0, 1251, 0)
+    assert await message_usage(provider, LONG, "Hi! ", [{**asked, **MARK}], "End.") == (1, 1, 1251)
+    assert await message_usage(provider, LONG, "Hi! ", "Hi! ", cache_control={"type": "ephemeral"}) == (0, 0, 1252)
+
+
+async def test_counting_tokens_leaves_the_cache_alone(provider: httpx.AsyncClient) -> None:
+    content = [{"type": "text", "text": LONG, **MARK}]
+    body = {"model": "sim-small", "messages": [{"role": "user", "content": content}]}
+    counted = await provider.post("/messages/count_tokens", json=body)
+    assert counted.json() == {"input_tokens": 1250}
+    assert await message_usage(provider, "", content) == (0, 1250, 0)

@@ -21,8 +21,9 @@ class Api:
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = Api("/chat/completions", {"messages": HELLO}, 1)
+MESSAGES = Api("/messages", {"messages": HELLO, "max_tokens": 50}, 3)
 RESPONSES = Api("/responses", {"input": "Hello"}, 4)
-every_api = pytest.mark.parametrize("api", [CHAT, RESPONSES], ids=lambda api: api.path)
+every_api = pytest.mark.parametrize("api", [CHAT, MESSAGES, RESPONSES], ids=lambda api: api.path)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,10 @@ def openai_error(message: str, kind: str, code: str | None = None) -> dict[str, 
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def anthropic_error(message: str, kind: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": kind, "message": message}}
+
+
 LIMITED, FAILED, OVERLOADED = "Simulated rate limit.", "Simulated server error.", "Simulated overload."
 OPENAI_LIMITED = openai_error(LIMITED, "rate_limit_error", "rate_limit_exceeded")
 
@@ -49,10 +54,13 @@ OPENAI_LIMITED = openai_error(LIMITED, "rate_limit_error", "rate_limit_exceeded"
     [
         (CHAT, "429", 429, OPENAI_LIMITED),
         (RESPONSES, "429", 429, OPENAI_LIMITED),
+        (MESSAGES, "429", 429, anthropic_error(LIMITED, "rate_limit_error")),
         (CHAT, "500", 500, openai_error(FAILED, "server_error")),
         (RESPONSES, "500", 500, openai_error(FAILED, "server_error")),
+        (MESSAGES, "500", 500, anthropic_error(FAILED, "api_error")),
         (CHAT, "overloaded", 503, openai_error(OVERLOADED, "server_error")),
         (RESPONSES, "overloaded", 503, openai_error(OVERLOADED, "server_error")),
+        (MESSAGES, "overloaded", 529, anthropic_error(OVERLOADED, "overloaded_error")),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -60,7 +68,10 @@ def test_a_failure_has_the_status_and_the_shape_of_its_protocol(
     http: httpx.Client, api: Api, fault: str, status: int, error: dict[str, Any], stream: bool
 ) -> None:
     reply = http.post(api.path, json=body(api, stream=stream), headers={"x-simulate": fault})
-    assert (reply.status_code, reply.json()) == (status, error)
+    told = reply.json()
+    request_id = told.pop("request_id", None)
+    assert (reply.status_code, told) == (status, error)
+    assert request_id == (reply.headers["request-id"] if api is MESSAGES else None)
     assert reply.headers.get("retry-after") == ("1" if fault == "429" else None)
 
 
@@ -97,6 +108,7 @@ FLAT_ERROR = {"type": "error", "code": "server_error", "message": FAILED, "param
     ("api", "expected"),
     [
         (CHAT, openai_error(FAILED, "server_error")),
+        (MESSAGES, anthropic_error(FAILED, "api_error")),
         (RESPONSES, FLAT_ERROR),
     ],
 )
@@ -105,6 +117,7 @@ def test_an_error_event_comes_after_three_tokens_and_is_the_last(
 ) -> None:
     reply = http.post(api.path, json=body(api, stream=True, simulate="error_event"))
     *begun, error = events_of(reply.text)
+    error.pop("request_id", None)
     assert (reply.status_code, len(begun), error) == (200, api.opening + 3, expected)
 
 
@@ -166,5 +179,5 @@ def test_the_last_request_can_be_looked_at_but_not_its_keys(http: httpx.Client, 
 
 
 def test_every_answer_has_an_id_of_its_own(http: httpx.Client) -> None:
-    ids = [http.post(api.path, json=body(api)).json()["id"] for api in [CHAT, RESPONSES] * 2]
-    assert len(set(ids)) == 4
+    ids = [http.post(api.path, json=body(api)).json()["id"] for api in [CHAT, MESSAGES, RESPONSES] * 2]
+    assert len(set(ids)) == 6
