@@ -1,7 +1,8 @@
-"""An OpenAI-compatible provider that runs no model: for users without provider keys, and for tests.
+"""A provider that runs no model, for users without provider keys and for tests: OpenAI's and Anthropic's protocols.
 
 `python -m scripts.simulated_provider --port 0` serves on loopback and prints its URL. A fault is asked for by
-the header `x-simulate` or the body field `simulate`: 429, 500, hang, cut, slow or garbage.
+the header `x-simulate` or the body field `simulate`: 429, 500, overloaded, hang, cut, slow, garbage, error_event (a
+stream begins and then tells of an error) or empty (a stream that ends before its first byte).
 """
 
 import argparse
@@ -14,8 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import orjson
 import uvicorn
@@ -24,124 +25,73 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from scripts.simulated_models import (
-    MODELS,
-    Envelope,
-    Json,
-    RequestError,
-    SimulatedModel,
-    answer_to,
-    chunks,
-    completion,
-    model_of,
-)
+from scripts import simulated_openai
+from scripts.simulated_cache import PromptCache, tokens_of
+from scripts.simulated_chat import CHAT
+from scripts.simulated_delivery import EVENT_STREAM, Calls, Delivery, Piece, Reply, Sleep, halved, json_reply
+from scripts.simulated_messages import MESSAGES, read_prompt
+from scripts.simulated_models import MODELS, SimulatedModel, answer_to, model_of
+from scripts.simulated_protocol import ApiError, Envelope, Events, Json, Protocol
+from scripts.simulated_responses import RESPONSES
 
-Clock = Callable[[], float]
-Sleep = Callable[[float], Awaitable[None]]
+Clock: TypeAlias = Callable[[], float]
 
 HANG_S = 120.0
 SLOW_FIRST_TOKEN_S = 2.0
-CUT_AFTER_CHUNKS = 4
+SPOILED_AFTER_PIECES = 3
 SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "api-key", "x-api-key")
 
 
 class Fault(enum.Enum):
     RATE_LIMITED = "429"
     SERVER_ERROR = "500"
+    OVERLOADED = "overloaded"
     HANG = "hang"
     CUT = "cut"
     SLOW = "slow"
     GARBAGE = "garbage"
-
-
-@dataclass(slots=True)
-class Calls:
-    """What came in: counts of chat requests, and the latest one for tests to look at."""
-
-    started: int = 0
-    finished: int = 0
-    cancelled: int = 0
-    last: Json = field(default_factory=lambda: {"body": None, "headers": {}})
-
-    def counts(self) -> dict[str, int]:
-        active = self.started - self.finished - self.cancelled
-        return {
-            "started": self.started,
-            "finished": self.finished,
-            "cancelled": self.cancelled,
-            "active": active,
-        }
+    ERROR_EVENT = "error_event"
+    EMPTY = "empty"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    wait_s: float
-    data: bytes
+class Exchange:
+    """One request, and what its answer depends on beside its body."""
+
+    protocol: Protocol
+    request: Request
+    number: int
+    created: int
+    cache: PromptCache
+
+    @property
+    def id(self) -> str:
+        return f"req_simulated_{self.number}"
+
+    def failed(self, error: ApiError, wait_s: float = 0.0) -> Reply:
+        return json_reply(self.protocol.error(error, self.id), error.status, wait_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A response in timed pieces; its head goes out with the first. `cut`: then the connection drops."""
-
-    pieces: tuple[Piece, ...]
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
-    cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Sends a Reply at its pace and counts how it ended; stops as soon as the client has left."""
-
-    reply: Reply
-    calls: Calls
-    sleep: Sleep
-
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(_client_left(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            finished = sending.done()
-            self.calls.finished += finished
-            self.calls.cancelled += not finished
-            sending.cancel()
-            leaving.cancel()
-        if finished:
-            sending.result()
-
-    async def _send(self, send: Send) -> None:
-        for position, piece in enumerate(self.reply.pieces):
-            await self.sleep(piece.wait_s)
-            if position == 0:
-                headers = [(name.encode(), value.encode()) for name, value in self.reply.headers]
-                await send({"type": "http.response.start", "status": self.reply.status, "headers": headers})
-            await send({"type": "http.response.body", "body": piece.data, "more_body": True})
-        # A response that is left incomplete makes the server close the connection: that is the cut.
-        if not self.reply.cut:
-            await send({"type": "http.response.body", "body": b""})
-
-
-async def _client_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+Answering: TypeAlias = Callable[[Exchange, Json, Fault | None], Reply]
 
 
 def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlette:
-    """The provider. `clock` stamps answers (seconds since the epoch), `sleep` paces them."""
-    calls = Calls()
+    """The provider. `clock` stamps answers and ages the prompt cache (seconds since the epoch), `sleep` paces them."""
+    calls, cache = Calls(), PromptCache(clock)
 
-    async def chat(request: Request) -> Delivery:
-        calls.started += 1
-        try:
-            raw = await request.body()
-        except BaseException:
-            calls.cancelled += 1
-            raise
-        return Delivery(_reply(request, raw, calls, clock), calls, sleep)
+    def endpoint(protocol: Protocol, answering: Answering) -> Callable[[Request], Awaitable[Delivery]]:
+        async def answered(request: Request) -> Delivery:
+            calls.started += 1
+            exchange = Exchange(protocol, request, calls.started, int(clock()), cache)
+            try:
+                raw = await request.body()
+            except BaseException:
+                calls.cancelled += 1
+                raise
+            return Delivery(_reply(exchange, raw, calls, answering), calls, sleep)
+
+        return answered
 
     async def models(_: Request) -> Response:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "simulated"} for name in MODELS]
@@ -154,7 +104,10 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
         return JSONResponse(calls.counts())
 
     routes = [
-        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/chat/completions", endpoint(CHAT, _answer), methods=["POST"]),
+        Route("/v1/responses", endpoint(RESPONSES, _answer), methods=["POST"]),
+        Route("/v1/messages", endpoint(MESSAGES, _answer), methods=["POST"]),
+        Route("/v1/messages/count_tokens", endpoint(MESSAGES, _token_count), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/_last", last),
         Route("/v1/_stats", stats),
@@ -164,33 +117,31 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
 
 async def _no_such_route(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return JSONResponse(_error(str(error), "invalid_request_error"), status)
+    return JSONResponse(simulated_openai.error(ApiError(str(error), status=status), ""), status)
 
 
-def _reply(request: Request, raw: bytes, calls: Calls, clock: Clock) -> Reply:
+def _reply(exchange: Exchange, raw: bytes, calls: Calls, answering: Answering) -> Reply:
     try:
         body = _parsed(raw)
-        calls.last = {"body": body, "headers": _visible(request)}
-        fault = _fault(request, body)
-        failure = _failure(fault)
-        if failure is not None:
-            return failure
-        model = model_of(body)
-        if fault is Fault.SLOW:
-            model = replace(model, first_token_s=SLOW_FIRST_TOKEN_S)
-        return _answer(body, model, Envelope(calls.started, int(clock()), model.name), cut=fault is Fault.CUT)
-    except RequestError as refused:
-        error = _error(str(refused), "invalid_request_error", refused.param, refused.code)
-        return _json_reply(error, refused.status)
+        calls.last = {"body": body, "headers": _visible(exchange.request)}
+        fault = _fault(exchange.request, body)
+        reply = _failure(fault, exchange) or answering(exchange, body, fault)
+    except ApiError as refused:
+        reply = exchange.failed(refused)
+    except orjson.JSONEncodeError:
+        # JSON may be nested more deeply than it can be written again.
+        reply = exchange.failed(ApiError("The body is nested too deeply."))
+    named = exchange.protocol.request_id_header
+    return replace(reply, headers=(*reply.headers, (named, exchange.id))) if named else reply
 
 
 def _parsed(raw: bytes) -> Json:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise RequestError("The body is not JSON.") from error
+        raise ApiError("The body is not JSON.") from error
     if not isinstance(body, dict):
-        raise RequestError("The body must be a JSON object.")
+        raise ApiError("The body must be a JSON object.")
     return body
 
 
@@ -208,64 +159,72 @@ def _fault(request: Request, body: Json) -> Fault | None:
         return Fault(str(word))
     except ValueError as error:
         known = ", ".join(fault.value for fault in Fault)
-        raise RequestError(f"Unknown fault {word!r}; there are {known}.", "simulate") from error
+        raise ApiError(f"Unknown fault {word!r}; there are {known}.", "simulate") from error
 
 
-def _failure(fault: Fault | None) -> Reply | None:
+def _failure(fault: Fault | None, exchange: Exchange) -> Reply | None:
     """The reply to a request for a fault that needs no answer to spoil."""
-    if fault is Fault.RATE_LIMITED:
-        error = _error("Simulated rate limit.", "rate_limit_error", code="rate_limit_exceeded")
-        reply = _json_reply(error, 429)
-        return replace(reply, headers=(*reply.headers, ("retry-after", "1")))
-    if fault is Fault.SERVER_ERROR:
-        return _json_reply(_error("Simulated server error.", "server_error"), 500)
-    if fault is Fault.HANG:
-        return _json_reply(_error("The simulated hang is over.", "server_error"), 504, HANG_S)
-    if fault is Fault.GARBAGE:
-        return Reply((Piece(0.0, b"<html>this is simulated garbage, not JSON"),))
+    match fault:
+        case Fault.RATE_LIMITED:
+            reply = exchange.failed(ApiError("Simulated rate limit.", status=429, code="rate_limit_exceeded"))
+            return replace(reply, headers=(*reply.headers, ("retry-after", "1")))
+        case Fault.SERVER_ERROR:
+            return exchange.failed(_server_error())
+        case Fault.OVERLOADED:
+            return exchange.failed(ApiError("Simulated overload.", status=exchange.protocol.overloaded_status))
+        case Fault.HANG:
+            return exchange.failed(ApiError("The simulated hang is over.", status=504), HANG_S)
+        case Fault.GARBAGE:
+            return Reply((Piece(0.0, b"<html>this is simulated garbage, not JSON"),))
+        case Fault.EMPTY:
+            return Reply((Piece(0.0, b""),), headers=EVENT_STREAM)
     return None
 
 
-def _answer(body: Json, model: SimulatedModel, envelope: Envelope, cut: bool) -> Reply:
-    answer = answer_to(body, model)
+def _server_error() -> ApiError:
+    return ApiError("Simulated server error.", status=500)
+
+
+def _answer(exchange: Exchange, body: Json, fault: Fault | None) -> Reply:
+    protocol = exchange.protocol
+    protocol.check(exchange.request.headers)
+    model = model_of(body)
+    question = protocol.read(body)
+    answer = answer_to(question, model, exchange.cache.use(model.name, question.prompt))
+    envelope = Envelope(exchange.number, exchange.created, model.name, body)
+    if fault is Fault.SLOW:
+        model = replace(model, first_token_s=SLOW_FIRST_TOKEN_S)
     if body.get("stream"):
-        options = body.get("stream_options")
-        include_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-        events = [_event(orjson.dumps(chunk)) for chunk in chunks(answer, envelope, include_usage)]
-        return _stream_reply([*events, _event(b"[DONE]")], model, len(answer.pieces), cut)
-    reply = _json_reply(
-        completion(answer, envelope), wait_s=model.first_token_s + len(answer.pieces) / model.tokens_per_s
+        return _streamed(exchange, protocol.events(answer, envelope), model, fault)
+    if fault is Fault.ERROR_EVENT:
+        return exchange.failed(_server_error())
+    reply = json_reply(
+        protocol.whole(answer, envelope), wait_s=model.first_token_s + len(answer.pieces) / model.tokens_per_s
     )
-    return _halved(reply) if cut else reply
+    return halved(reply) if fault is Fault.CUT else reply
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+def _streamed(exchange: Exchange, events: Events, model: SimulatedModel, fault: Fault | None) -> Reply:
+    """The opening begins when the first token would, the pieces follow at the model's speed, and the rest at once."""
+    first, *opening = events.opening
+    pieces = [
+        Piece(model.first_token_s, first),
+        *(Piece(0.0, event) for event in opening),
+        *(Piece(1 / model.tokens_per_s, event) for event in events.pieces),
+    ]
+    begun = pieces[: len(events.opening) + SPOILED_AFTER_PIECES]
+    if fault is Fault.CUT:
+        return Reply(tuple(begun), headers=EVENT_STREAM, cut=True)
+    if fault is Fault.ERROR_EVENT:
+        error = exchange.protocol.error_event(_server_error(), exchange.id, len(begun))
+        return Reply((*begun, Piece(0.0, error)), headers=EVENT_STREAM)
+    return Reply((*pieces, *(Piece(0.0, event) for event in events.closing)), headers=EVENT_STREAM)
 
 
-def _stream_reply(events: list[bytes], model: SimulatedModel, tokens: int, cut: bool) -> Reply:
-    """The first event is the role, `tokens` events follow at the model's speed, and the rest at once."""
-    waits = [model.first_token_s, *[1 / model.tokens_per_s] * tokens]
-    waits += [0.0] * (len(events) - len(waits))
-    pieces = tuple(map(Piece, waits, events))
-    headers = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
-    # The last three may be the finish, the usage and [DONE]: none belongs in a stream that was cut.
-    return Reply(pieces[:-3][:CUT_AFTER_CHUNKS] if cut else pieces, headers=headers, cut=cut)
-
-
-def _json_reply(value: Json, status: int = 200, wait_s: float = 0.0) -> Reply:
-    data = orjson.dumps(value)
-    headers = (("content-type", "application/json"), ("content-length", str(len(data))))
-    return Reply((Piece(wait_s, data),), status, headers)
-
-
-def _halved(reply: Reply) -> Reply:
-    whole = reply.pieces[0]
-    return replace(reply, pieces=(Piece(whole.wait_s, whole.data[: len(whole.data) // 2]),), cut=True)
-
-
-def _error(message: str, kind: str, param: str | None = None, code: str | None = None) -> Json:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def _token_count(exchange: Exchange, body: Json, _: Fault | None) -> Reply:
+    exchange.protocol.check(exchange.request.headers)
+    model_of(body)
+    return json_reply({"input_tokens": tokens_of(read_prompt(body))})
 
 
 def _end_with_parent(parent: int, server: uvicorn.Server) -> None:
