@@ -1,7 +1,8 @@
 """An OpenAI-compatible provider that runs no model: for users without provider keys, and for tests.
 
 `python -m scripts.simulated_provider --port 0` serves on loopback and prints its URL. A fault is asked for by
-the header `x-simulate` or the body field `simulate`: 429, 500, hang, cut, slow or garbage.
+the header `x-simulate` or the body field `simulate`: 429, 500, hang, cut, slow or garbage. `--fault-rate 0.1`
+makes that share of the other requests fail too.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import enum
 import os
+import random
 import socket
 import sys
 import threading
@@ -54,6 +56,17 @@ class Fault(enum.Enum):
     CUT = "cut"
     SLOW = "slow"
     GARBAGE = "garbage"
+
+
+Draw = Callable[[], Fault | None]
+"""The fault of the next request that asks for none."""
+
+
+def draw_faults(rate: float, seed: int) -> Draw:
+    """Of that share of the requests, 0..1, each fault as often as any other; no hang, which would only hold callers."""
+    draws = random.Random(seed)  # noqa: S311 - the same faults each time are what is wanted
+    faults = [fault for fault in Fault if fault is not Fault.HANG]
+    return lambda: draws.choice(faults) if draws.random() < rate else None
 
 
 @dataclass(slots=True)
@@ -130,8 +143,8 @@ async def _client_left(receive: Receive) -> None:
         pass
 
 
-def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlette:
-    """The provider. `clock` stamps answers (seconds since the epoch), `sleep` paces them."""
+def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep, draw: Draw = lambda: None) -> Starlette:
+    """The provider. `clock` stamps answers (seconds since the epoch), `sleep` paces them, `draw` spoils them."""
     calls = Calls()
 
     async def chat(request: Request) -> Delivery:
@@ -141,7 +154,7 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
         except BaseException:
             calls.cancelled += 1
             raise
-        return Delivery(_reply(request, raw, calls, clock), calls, sleep)
+        return Delivery(_reply(request, raw, calls, clock, draw), calls, sleep)
 
     async def models(_: Request) -> Response:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "simulated"} for name in MODELS]
@@ -167,11 +180,11 @@ async def _no_such_route(_: Request, error: Exception) -> Response:
     return JSONResponse(_error(str(error), "invalid_request_error"), status)
 
 
-def _reply(request: Request, raw: bytes, calls: Calls, clock: Clock) -> Reply:
+def _reply(request: Request, raw: bytes, calls: Calls, clock: Clock, draw: Draw) -> Reply:
     try:
         body = _parsed(raw)
         calls.last = {"body": body, "headers": _visible(request)}
-        fault = _fault(request, body)
+        fault = _fault(request, body) or draw()
         failure = _failure(fault)
         if failure is not None:
             return failure
@@ -278,6 +291,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="simulated_provider", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--parent-pid", type=int, help="the process that started this one: end when it has ended")
+    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of the requests that fail at random, 0..1")
+    parser.add_argument("--seed", type=int, default=0, help="of those faults")
     options = parser.parse_args()
     try:
         listener = socket.create_server(("127.0.0.1", options.port), backlog=2048)
@@ -285,7 +300,11 @@ def main() -> None:
         sys.exit(f"cannot listen on 127.0.0.1:{options.port}: {os.strerror(error.errno or 0)}")
     # Cut connections would be logged as errors of the app: they are what was asked for.
     config = uvicorn.Config(
-        build_app(), lifespan="off", log_level="critical", timeout_keep_alive=75, timeout_graceful_shutdown=1
+        build_app(draw=draw_faults(options.fault_rate, options.seed)),
+        lifespan="off",
+        log_level="critical",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     if options.parent_pid is not None:
