@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: run test check bench bench-quality lock clean
+.PHONY: run test check bench bench-quality soak lock clean
 
 run: .venv/runtime
 	@.venv/bin/nearvote run
@@ -21,6 +21,9 @@ bench: .venv/dev
 bench-quality: .venv/dev
 	.venv/bin/python -m tests.bench.quality
 
+soak: .venv/dev
+	.venv/bin/python -m tests.bench.soak
+
 # uv resolves for every platform and Python, and is needed for this target alone; pip installs.
 RESOLVE = uv pip compile pyproject.toml --extra local --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header -q
@@ -31,7 +34,7 @@ lock:
 	$(MAKE) lock-lambda
 
 clean:
-	rm -rf .venv .venv-infra .aws-sam build
+	rm -rf .venv .venv-infra .venv-bench .aws-sam build
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "nearvote needs Python 3.11 or newer; none was found"; exit 1; }
@@ -49,3 +52,4 @@ clean:
 
 include infra/build.mk
 include infra/checks.mk
+include tests/bench/peers/peers.mk

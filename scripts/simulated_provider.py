@@ -2,7 +2,8 @@
 
 `python -m scripts.simulated_provider --port 0` serves on loopback and prints its URL. A fault is asked for by
 the header `x-simulate` or the body field `simulate`: 429, 500, overloaded, hang, cut, slow, garbage, error_event (a
-stream begins and then tells of an error) or empty (a stream that ends before its first byte).
+stream begins and then tells of an error) or empty (a stream that ends before its first byte). `--fault-rate 0.1` makes
+that share of the other requests fail too.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import enum
 import os
+import random
 import socket
 import sys
 import threading
@@ -76,8 +78,20 @@ class Exchange:
 Answering: TypeAlias = Callable[[Exchange, Json, Fault | None], Reply]
 
 
-def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlette:
-    """The provider. `clock` stamps answers and ages the prompt cache (seconds since the epoch), `sleep` paces them."""
+Draw = Callable[[], Fault | None]
+"""The fault of the next request that asks for none."""
+
+
+def draw_faults(rate: float, seed: int) -> Draw:
+    """Of that share of the requests, 0..1, each fault as often as any other; no hang, which would only hold callers."""
+    draws = random.Random(seed)  # noqa: S311 - the same faults each time are what is wanted
+    faults = [fault for fault in Fault if fault is not Fault.HANG]
+    return lambda: draws.choice(faults) if draws.random() < rate else None
+
+
+def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep, draw: Draw = lambda: None) -> Starlette:
+    """The provider. `clock` stamps answers and ages the prompt cache (seconds since the epoch), `sleep` paces them,
+    `draw` spoils them."""
     calls, cache = Calls(), PromptCache(clock)
 
     def endpoint(protocol: Protocol, answering: Answering) -> Callable[[Request], Awaitable[Delivery]]:
@@ -89,7 +103,7 @@ def build_app(clock: Clock = time.time, sleep: Sleep = asyncio.sleep) -> Starlet
             except BaseException:
                 calls.cancelled += 1
                 raise
-            return Delivery(_reply(exchange, raw, calls, answering), calls, sleep)
+            return Delivery(_reply(exchange, raw, calls, answering, draw), calls, sleep)
 
         return answered
 
@@ -120,11 +134,11 @@ async def _no_such_route(_: Request, error: Exception) -> Response:
     return JSONResponse(simulated_openai.error(ApiError(str(error), status=status), ""), status)
 
 
-def _reply(exchange: Exchange, raw: bytes, calls: Calls, answering: Answering) -> Reply:
+def _reply(exchange: Exchange, raw: bytes, calls: Calls, answering: Answering, draw: Draw) -> Reply:
     try:
         body = _parsed(raw)
         calls.last = {"body": body, "headers": _visible(exchange.request)}
-        fault = _fault(exchange.request, body)
+        fault = _fault(exchange.request, body) or draw()
         reply = _failure(fault, exchange) or answering(exchange, body, fault)
     except ApiError as refused:
         reply = exchange.failed(refused)
@@ -236,6 +250,8 @@ def _end_with_parent(parent: int, server: uvicorn.Server) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="simulated_provider", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of the requests that fail at random, 0..1")
+    parser.add_argument("--seed", type=int, default=0, help="of those faults")
     parser.add_argument("--parent-pid", type=int, help="the process that started this one: end when it has ended")
     options = parser.parse_args()
     try:
@@ -244,7 +260,11 @@ def main() -> None:
         sys.exit(f"cannot listen on 127.0.0.1:{options.port}: {os.strerror(error.errno or 0)}")
     # Cut connections would be logged as errors of the app: they are what was asked for.
     config = uvicorn.Config(
-        build_app(), lifespan="off", log_level="critical", timeout_keep_alive=75, timeout_graceful_shutdown=1
+        build_app(draw=draw_faults(options.fault_rate, options.seed)),
+        lifespan="off",
+        log_level="critical",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     if options.parent_pid is not None:

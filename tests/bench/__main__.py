@@ -31,7 +31,7 @@ def main() -> None:
 def _measures(options: argparse.Namespace) -> dict[str, Callable[[], Report[Any]]]:
     return {
         "decision": lambda: decision.measure(options.calls),
-        "gateway": lambda: gateway.measure(options.seconds),
+        "gateway": lambda: gateway.measure(options.seconds, peers=options.peers),
         "update": lambda: update.measure(options.repetitions),
         "first-run": lambda: first_run.measure(options.cold_model),
         "cold-start": lambda: cold_start.measure(options.starts),
@@ -45,6 +45,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the tables go to stderr")
     parser.add_argument("--calls", type=int, default=200, help="decision: counted calls for each prompt length")
     parser.add_argument("--seconds", type=float, default=5.0, help="gateway: for each target at each level")
+    parser.add_argument(
+        "--peers", action="store_true", help="gateway: beside LiteLLM and Portkey, see `make bench-gateway`"
+    )
     parser.add_argument("--repetitions", type=int, default=5, help="update: for each size of upload")
     parser.add_argument("--starts", type=int, default=5, help="cold-start: with each state of the page cache")
     parser.add_argument("--cold-model", action="store_true", help="first-run: fetch the embedding model too")

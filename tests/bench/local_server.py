@@ -27,6 +27,8 @@ from tests.bench.machine import CORES
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
 STOP_S = 15.0
+NEARVOTE = "from scripts.main import main; main()"
+"""The console script, but of this working copy, whichever one is installed."""
 NOWHERE = "http://127.0.0.1:9/v1"
 URL = re.compile(r"^nearvote  (http://\S+)/v1$", re.MULTILINE)
 """In the welcome that `nearvote run` prints."""
@@ -37,6 +39,7 @@ class Server:
     url: str
     key: str
     """An admin key whose routing is on."""
+    pid: int
 
     @property
     def headers(self) -> dict[str, str]:
@@ -68,9 +71,9 @@ def served(home: Path, examples: int | None = None, upstream: str = NOWHERE) -> 
     may use now."""
     key = _prepare(home, examples)
     environ = {**without_settings(os.environ), "NEARVOTE_HOME": str(home), "NEARVOTE_PORT": "0"}
-    command = [str(Path(sys.executable).with_name("nearvote")), "run"]
+    command = [sys.executable, "-c", NEARVOTE, "run"]
     with started(command, home / "log", ROOT, {**environ, SIMULATED_URL: upstream}) as process:
-        yield Server(url_in(home / "log", process), key)
+        yield Server(url_in(home / "log", process), key, process.pid)
 
 
 @contextlib.contextmanager

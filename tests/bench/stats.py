@@ -12,6 +12,7 @@ class Times:
 
     p50: float
     p95: float
+    p99: float
     most: float
 
 
@@ -19,8 +20,7 @@ def summarize(seconds: Sequence[float]) -> Times:
     """Quantiles lie between the two nearest values. Raises ValueError when there are none."""
     if not seconds:
         raise ValueError("nothing was measured")
-    p50, p95, most = np.quantile(np.asarray(seconds) * 1000, (0.5, 0.95, 1.0))
-    return Times(round(float(p50), 3), round(float(p95), 3), round(float(most), 3))
+    return Times(*(round(float(ms), 3) for ms in np.quantile(np.asarray(seconds) * 1000, (0.5, 0.95, 0.99, 1.0))))
 
 
 def ratio(one: float, other: float) -> float:

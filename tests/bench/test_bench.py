@@ -20,11 +20,14 @@ def test_the_decision_is_measured_for_each_length() -> None:
 
 def test_the_gateway_is_measured_beside_the_upstream_and_a_bare_proxy() -> None:
     rows = gateway.measure(seconds=0.1, warm_up=0.1, levels=(2,), examples=EXAMPLES).rows
-    assert [(row.target, row.callers) for row in rows] == [
-        ("upstream itself", 2),
-        ("bare proxy", 2),
-        ("nearvote, named", 2),
-        ("nearvote, auto", 2),
+    assert [(row.target, row.answer, row.callers) for row in rows] == [
+        ("upstream itself", "whole", 2),
+        ("bare proxy", "whole", 2),
+        ("nearvote, named", "whole", 2),
+        ("nearvote, auto", "whole", 2),
+        ("upstream itself", "stream", 2),
+        ("nearvote, named", "stream", 2),
+        ("nearvote, auto", "stream", 2),
     ]
 
 

@@ -16,7 +16,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionToolParam
 
-from scripts.simulated_provider import build_app
+from scripts.simulated_provider import Fault, build_app, draw_faults
 from tests.providers import ROOT, announced_url
 
 SMALL_ANSWER = (
@@ -370,6 +370,20 @@ async def test_each_model_answers_at_its_own_pace(changes: dict[str, Any], waits
         reply = await client.post("/chat/completions", json=body)
     assert slept == waits
     assert '"created":1234,' in reply.text or reply.status_code == 504
+
+
+def test_a_share_of_the_requests_fails_at_random_in_every_way_but_a_hang() -> None:
+    draw = draw_faults(0.1, seed=7)
+    drawn = [draw() for _ in range(10_000)]
+    assert 900 < sum(fault is not None for fault in drawn) < 1100
+    assert set(drawn) == {None, *Fault} - {Fault.HANG}
+
+
+async def test_a_fault_that_is_drawn_spoils_a_request_that_asked_for_none() -> None:
+    transport = httpx.ASGITransport(build_app(draw=lambda: Fault.SERVER_ERROR))
+    async with httpx.AsyncClient(transport=transport, base_url="http://app/v1") as client:
+        reply = await client.post("/chat/completions", json=chat_body())
+    assert (reply.status_code, reply.json()["error"]["message"]) == (500, "Simulated server error.")
 
 
 PARENT = """
