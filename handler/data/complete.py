@@ -53,7 +53,7 @@ class Completer:
         except asyncio.CancelledError:
             await asyncio.shield(self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST)))
             raise
-        errand = replace(errand, decision=served.decision)
+        errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)
 
     async def count_tokens(self, key: KeyRecord, ask: Ask, wire: Wire, live: Live) -> Response:
