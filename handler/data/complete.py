@@ -93,7 +93,9 @@ class Completer:
         passage = Passage(reply, wire, last_words, errand.ask.adds_usage)
 
         async def ended() -> None:
-            ending = Ending(reply.status, reply, passage.usage, passage.error, "", passage.answer_id, passage.seconds)
+            ending = Ending(
+                reply.status, reply, passage.usage, passage.error, passage.fault, passage.answer_id, passage.seconds
+            )
             await self._stages.accountant.close(errand, ending)
 
         return PassageResponse(passage, {**reply.headers, **errand.headers()}, ended)
