@@ -18,8 +18,8 @@ from handler.sqlite_table import SqliteTable
 from tests.nearvote_server import Server, copy_home, create_key, start_nearvote
 from tests.scripted_upstream import ScriptedUpstream, answer, scripted_upstream
 
-FIRST_BYTE_S = 0.5
-SILENCE_S = 2.0
+FIRST_BYTE_S = 1.5
+SILENCE_S = 2.5
 WHOLE = b'{"id":"a","usage":{"prompt_tokens":10,"completion_tokens":20}}'
 
 
