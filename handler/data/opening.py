@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-_BLANK = re.compile(rb"\r?\n\r?\n")
-_DATA = re.compile(rb"^data: ?(.*?)\r?$", re.MULTILINE)
 _PREAMBLE = re.compile(rb'"type" ?: ?"(?:ping|message_start|response\.(?:queued|created|in_progress))"')
 """In an event that says no more than that an answer was begun: providers send it before they do the work."""
 _PERHAPS_ERROR = re.compile(rb'"error"|"response\.failed"')
@@ -33,12 +31,11 @@ def opening_of(begun: bytes) -> Opening:
 
 def _events(begun: bytes) -> Iterator[bytes]:
     """The data of each event that is whole and has any."""
-    start = 0
-    for blank in _BLANK.finditer(begun):
-        data = _DATA.search(begun, start, blank.start())
-        start = blank.end()
+    *events, _ = begun.replace(b"\r\n", b"\n").split(b"\n\n")
+    for event in events:
+        data = next((line for line in event.split(b"\n") if line.startswith(b"data:")), None)
         if data is not None:
-            yield data[1]
+            yield data.removeprefix(b"data:")
 
 
 def _tells_error(data: bytes) -> bool:

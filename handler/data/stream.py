@@ -104,7 +104,7 @@ class Passage:
             yield chunk
 
     def _note(self, events: bytes) -> None:
-        if not self._ended and (end := self._wire.ending.search(events)):
+        if not self._ended and (end := self._wire.end.find(events)):
             self._ended = True
             self.fault = "error_event" if end["error"] else ""
         if _TOLD.search(events):

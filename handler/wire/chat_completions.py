@@ -24,10 +24,13 @@ from handler.wire.fields import (
 )
 from handler.wire.preferences import read_preferences
 from handler.wire.session import session_of, turn_of
-from handler.wire.wire import Wire
+from handler.wire.wire import End, Wire
 
 _TOOL_ROLES = ("tool", "function")
-_ENDING = re.compile(rb'^data: ?\[DONE\]|"finish_reason" ?: ?"|(?P<error>"error" ?: ?["{])', re.MULTILINE)
+_END = End(
+    re.compile(rb'^data: ?\[DONE\]|"finish_reason": ?"|(?P<error>"error" ?: ?["{])', re.MULTILINE),
+    (b"[DONE]", b'"finish_reason":"', b'"finish_reason": "', b'"error"'),
+)
 """Some upstreams never send [DONE], others no reason."""
 
 
@@ -105,4 +108,4 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, _ENDING, error_event, last_words, with_effort)
+WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, _END, error_event, last_words, with_effort)

@@ -23,11 +23,11 @@ from handler.wire.fields import (
 )
 from handler.wire.preferences import read_preferences
 from handler.wire.session import session_of, turn_of
-from handler.wire.wire import Wire
+from handler.wire.wire import End, Wire
 
 VERSION = "2023-06-01"
 """Of Anthropic's API, for a caller that names none."""
-_ENDING = re.compile(rb'"type" ?: ?"(?:message_stop|(?P<error>error))"')
+_END = End(re.compile(rb'"type" ?: ?"(?:message_stop|(?P<error>error))"'), (b'"message_stop"', b'"error"'))
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -101,7 +101,7 @@ WIRE = Wire(
     "/messages",
     read,
     usage_in,
-    _ENDING,
+    _END,
     error_event,
     as_event,
     with_effort,

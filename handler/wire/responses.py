@@ -23,11 +23,14 @@ from handler.wire.fields import (
 )
 from handler.wire.preferences import read_preferences
 from handler.wire.session import session_of, turn_of
-from handler.wire.wire import Wire
+from handler.wire.wire import End, Wire
 
 STATE = ("previous_response_id", "conversation")
 """Fields by which a request leans on what the provider keeps."""
-_ENDING = re.compile(rb'"type" ?: ?"(?:response\.(?:completed|incomplete)|(?P<error>response\.failed|error))"')
+_END = End(
+    re.compile(rb'"type" ?: ?"(?:response\.(?:completed|incomplete)|(?P<error>response\.failed|error))"'),
+    (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"error"'),
+)
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -110,4 +113,4 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, _ENDING, error_event, as_event, with_effort)
+WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, _END, error_event, as_event, with_effort)

@@ -10,6 +10,22 @@ from handler.flow import Ask, Decision, Protocol, Usage
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How to tell that a stream's answer is over."""
+
+    pattern: re.Pattern[bytes]
+    """In the event that says so; its group `error` is where the upstream says that it failed."""
+    marks: tuple[bytes, ...]
+    """The pattern fits nothing that has none of these, which are found faster."""
+
+    def find(self, events: bytes) -> re.Match[bytes] | None:
+        for mark in self.marks:
+            if mark in events:
+                return self.pattern.search(events)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Wire:
     protocol: Protocol
     path: str
@@ -18,8 +34,7 @@ class Wire:
     """Body and headers (lower-case names) → Ask. Raises BadRequest, naming the field."""
     usage: Callable[[Mapping[str, Any], Usage | None], Usage | None]
     """Of an answer or one event of a stream, over what earlier events told."""
-    ending: re.Pattern[bytes]
-    """In the event after which an answer is over; its group `error` is where the upstream says that it failed."""
+    end: End
     error_event: Callable[[ApiError], bytes]
     """What ends a stream that broke off."""
     last_words: Callable[[Decision, int], bytes]
