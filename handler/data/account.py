@@ -5,18 +5,28 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.record import record
-from handler.data.sessions import Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import (
+    LEAST_TOKENS,
+    NOTHING,
+    Memory,
+    Recalled,
+    Sessions,
+    Warm,
+    answer_id,
+    continued_id,
+    id_of,
+)
 from handler.data.speeds import Speeds
 from handler.errors import ApiError
 from handler.evidence import headers
 from handler.flow import Ask, Decision, Outcome, Protocol, Usage
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Reservation, Spent, Stake, limited
+from handler.ledger import Ledger, Reservation, Settlement, Spent, Stake, limited
 from handler.table import TableError
 
 log = logging.getLogger("nearvote.account")
@@ -64,14 +74,30 @@ class Ending:
     """From the first bytes to the last; None for a whole answer."""
 
 
+@dataclass(slots=True)
+class _Unwritten:
+    """What this process knows and no other yet."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    conversations: set[str] = field(default_factory=set)
+
+
 class Accountant:
-    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds) -> None:
+    """What a request took is written down `delay` seconds later, with what others took meanwhile; without a delay,
+    before its answer ends. Until then a budget has it as it was reserved."""
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds, delay: float) -> None:
         self._ledger = ledger
         self._sessions = sessions
         self._speeds = speeds
+        self._delay = delay
+        self._unwritten = _Unwritten()
+        self._writing: asyncio.Task[None] | None = None
 
     async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
-        return Recalled(await self._look(id_of(ask, key.id)), await self._look(continued_id(ask, key.id)))
+        long = ask.prompt.input_tokens >= LEAST_TOKENS
+        conversation = await self._look(id_of(ask, key.id)) if long else NOTHING
+        return Recalled(conversation, await self._look(continued_id(ask, key.id)))
 
     async def _look(self, id: str) -> Memory:
         known = self._sessions.peek(id)
@@ -90,9 +116,24 @@ class Accountant:
         saved = None if ending.usage is None or cost is None else _baseline(errand, ending.usage) - cost
         if ending.reply is not None and ending.usage is not None:
             self._note_speed(ending.reply, ending.usage, ending)
-        ids = self._remember(errand, ending)
-        await asyncio.to_thread(self._write, errand, _spent(errand, ending, cost, saved), ids)
+        spent = _spent(errand, ending, cost, saved)
+        self._unwritten.settlements.append(Settlement(errand.key, errand.reservation, spent, self._sessions.now))
+        self._unwritten.conversations.update(self._remember(errand, ending))
+        if not self._delay:
+            await self.flush()
+        elif self._writing is None:
+            self._writing = asyncio.create_task(self._flush_later())
         _record(errand, ending, cost, saved)
+
+    async def flush(self) -> None:
+        """Write down what is not yet."""
+        unwritten, self._unwritten = self._unwritten, _Unwritten()
+        await asyncio.to_thread(self._write, unwritten)
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(self._delay)
+        self._writing = None
+        await self.flush()
 
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
@@ -107,7 +148,7 @@ class Accountant:
             return []
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        ids = [id_of(ask, errand.key.id)]
+        ids = [id_of(ask, errand.key.id) if usage.input_tokens >= LEAST_TOKENS else ""]
         if ask.protocol is Protocol.RESPONSES and ending.answer:
             ids.append(answer_id(errand.key.id, ending.answer))
         alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
@@ -115,12 +156,12 @@ class Accountant:
             self._sessions.remember(id, memory)
         return [id for id in ids if id]
 
-    def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
+    def _write(self, unwritten: _Unwritten) -> None:
         try:
-            self._ledger.settle(errand.key, errand.reservation, spent)
+            self._ledger.settle(unwritten.settlements)
         except TableError as error:
-            log.error("what a request cost is not counted: %s", error)
-        for id in ids:
+            log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
+        for id in unwritten.conversations:
             self._sessions.share(id)
         if self._speeds.share_due():
             self._speeds.share()

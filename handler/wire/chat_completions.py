@@ -56,7 +56,7 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's chunk, where it has them."""
     usage = event.get("usage")
-    if not isinstance(usage, Mapping) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
+    if not isinstance(usage, dict) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
         return before
     return Usage(
         count_in(usage, "prompt_tokens"),
@@ -97,7 +97,7 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     form = body.get("response_format")
     wanted = {
         Need.TOOLS: bool(body.get("tools") or body.get("functions")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 

@@ -1,7 +1,7 @@
 """What a conversation is about, how long it is and what it needs. Pure, and total: any shape gives an answer."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,23 +45,25 @@ def measure(*values: Any) -> Measured:
     """Of all that is sent: messages, instructions, tools. The data of media does not count as text."""
     characters = media = 0
     needs = set()
-    # A stack, not recursion: JSON may be nested more deeply than Python may call itself.
+    # A stack, not recursion: JSON may be nested more deeply than Python may call itself. And its own types by name:
+    # to ask whether something is a Mapping or a Sequence costs ten times as much.
     waiting = list(values)
     while waiting:
         value = waiting.pop()
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             characters += len(value)
-        elif isinstance(value, Mapping):
-            kind = value.get("type")
-            need = _MEDIA.get(kind) if isinstance(kind, str) else None
+        elif kind is list:
+            waiting += value
+        elif kind is dict:
+            said_kind = value.get("type")
+            need = _MEDIA.get(said_kind) if type(said_kind) is str else None
             if need is None:
                 characters += sum(map(len, value))
-                waiting.extend(value.values())
+                waiting += value.values()
             else:
                 media += 1
                 needs.add(need)
-        elif isinstance(value, Sequence):
-            waiting.extend(value)
     return Measured(characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS, frozenset(needs))
 
 
@@ -69,7 +71,7 @@ def text_to_embed(turns: Iterable[Any]) -> str:
     """The last user turn, led by the user's turn before it when it is too short to stand alone; without a
     user's turn the last text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the
     user's: an agent's steps are about what the user asked."""
-    known = [turn for turn in turns if isinstance(turn, Mapping)]
+    known = [turn for turn in turns if isinstance(turn, dict)]
     spoken = [text for text in (said(turn) for turn in known if turn.get("role") == "user") if text]
     if not spoken:
         return next((text for text in (text_of(turn.get("content")) for turn in reversed(known)) if text), "")
@@ -81,14 +83,14 @@ def text_to_embed(turns: Iterable[Any]) -> str:
 def said(turn: Mapping[str, Any]) -> str:
     """What the user says in a turn of theirs."""
     content = turn.get("content")
-    if isinstance(content, Sequence) and not isinstance(content, str):
+    if isinstance(content, list):
         content = [part for part in content if not is_tool_result(part)]
     text = text_of(content)
     return _REMINDER.sub("", text).strip() if "<system-reminder>" in text else text
 
 
 def is_tool_result(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") in _TOOL_RESULTS
+    return isinstance(part, dict) and part.get("type") in _TOOL_RESULTS
 
 
 def text_of(content: Any) -> str:
@@ -103,10 +105,10 @@ def _texts(content: Any) -> Iterator[str]:
         if isinstance(part, str):
             if text := part.strip():
                 yield text
-        elif isinstance(part, Mapping):
+        elif isinstance(part, dict):
             inside = [part[field] for field in _TEXT_FIELDS if part.get(field)]
             waiting.extend(reversed(inside or [_stand_in(part)]))
-        elif isinstance(part, Sequence):
+        elif isinstance(part, list):
             waiting.extend(reversed(part))
 
 

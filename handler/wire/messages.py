@@ -54,8 +54,8 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's events: the first one counts the input, later ones the output."""
     message = event.get("message")
-    usage = event.get("usage") or (message.get("usage") if isinstance(message, Mapping) else None)
-    if not isinstance(usage, Mapping):
+    usage = event.get("usage") or (message.get("usage") if isinstance(message, dict) else None)
+    if not isinstance(usage, dict):
         return before
     written_1h = count_in(usage, "cache_creation", "ephemeral_1h_input_tokens")
     cached = count_in(usage, "cache_read_input_tokens")
@@ -73,7 +73,7 @@ def error_event(error: ApiError) -> bytes:
 
 def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     given = body.get("output_config")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "output_config": {"effort": effort, **(given or {})}}
 
@@ -86,10 +86,10 @@ def _gives_tool_results(message: Mapping[str, Any]) -> bool:
 
 def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     config = body.get("output_config")
-    form = body.get("output_format") or (config.get("format") if isinstance(config, Mapping) else None)
+    form = body.get("output_format") or (config.get("format") if isinstance(config, dict) else None)
     wanted = {
         Need.TOOLS: bool(body.get("tools")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
