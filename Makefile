@@ -49,3 +49,4 @@ clean:
 
 include infra/build.mk
 include infra/checks.mk
+include infra/catalogue.mk
