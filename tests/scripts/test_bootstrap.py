@@ -335,7 +335,7 @@ def test_a_broken_fleet_file_is_told_before_anything_is_written(
     path = tmp_path / "broken.yaml"
     path.write_text("models: []")
     told = refusal(bootstrap("--fleet", path))
-    assert told.startswith("error: fleet.yaml: models: Tuple should have at least 1 item")
+    assert told.startswith("error: fleet.yaml: line 1: models: Tuple should have at least 1 item")
     assert list(deployed.services.store.keys("")) == []
     assert deployed.services.keys.list() == []
 

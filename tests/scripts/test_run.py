@@ -223,7 +223,7 @@ def test_a_fleet_file_that_cannot_be_read_is_told(starter_home: Path, tmp_path: 
     home = copy_home(starter_home, tmp_path / "home")
     (home / fleets.KEY).write_text("models: []")
     said = refusal({"NEARVOTE_HOME": str(home), "NEARVOTE_PORT": str(free_ports(1)[0])})
-    assert said.startswith("cannot start: fleet.yaml: models: ")
+    assert said.startswith("cannot start: fleet.yaml: line 1: models: ")
 
 
 @dataclass(frozen=True, slots=True)
