@@ -12,6 +12,8 @@ import orjson
 
 FILE = Path(__file__).with_name("catalogue.json")
 
+FIELDS = frozenset({"price", "context", "max_output", "images", "audio", "files", "tools", "schema"})
+"""What it may know of a model."""
 OPENROUTER = "openrouter/"
 FIRST = ("openai/", "anthropic/", "google/", "mistral/", "deepseek/", "x-ai/", OPENROUTER)
 """Whose model it is, where a name does not say its provider. OpenRouter's ids name another."""

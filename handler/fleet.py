@@ -240,7 +240,9 @@ def _defaults(written: Any) -> list[dict[str, Any]]:
 
 
 def _left_out(model: Any) -> dict[str, Any]:
-    name = model.get("catalogue", model.get("name")) if isinstance(model, dict) else None
+    if not isinstance(model, dict) or model.keys() >= catalogue.FIELDS:
+        return {}
+    name = model.get("catalogue", model.get("name"))
     known = catalogue.load().find(name) if isinstance(name, str) and name else {}
     return {field: value for field, value in known.items() if field not in model}
 

@@ -29,6 +29,13 @@ def test_every_entry_is_valid_as_a_model_s_fields(shipped: Catalogue) -> None:
         }
 
 
+def test_it_knows_what_it_may_know_and_is_not_read_for_a_fleet_that_says_all_of_that(shipped: Catalogue) -> None:
+    assert {name for fields in shipped.entries.values() for name in fields} == catalogue.FIELDS
+    catalogue.load.cache_clear()
+    assert parse(fleet_for({})).defaulted == {}
+    assert catalogue.load.cache_info().misses == 0
+
+
 def test_it_is_small_and_its_names_are_in_order(shipped: Catalogue) -> None:
     assert catalogue.FILE.stat().st_size < MOST_BYTES
     assert list(shipped.entries) == sorted(shipped.entries)
