@@ -34,6 +34,9 @@ TYPICAL = Usage(TYPICAL_INPUT_TOKENS, TYPICAL_OUTPUT_TOKENS)
 PER = 1_000_000
 """Prices are dollars for this many tokens."""
 
+OURS = ("NEARVOTE_", "AWS_")
+"""What no provider is to be sent: whoever may write the fleet file may not read these."""
+
 _REFERENCE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 Tokens = Annotated[int, Field(gt=0)]
@@ -90,6 +93,14 @@ class Deployment(_Strict):
     """What it speaks."""
     stream_usage: bool = True
     """Whether it knows `stream_options`, by which a stream's usage is asked for."""
+
+    @field_validator("base_url", "api_key")
+    @classmethod
+    def _no_secret_of_ours(cls, value: str) -> str:
+        ours = [name for name in _REFERENCE.findall(value) if name.startswith(OURS)]
+        if ours:
+            raise ValueError(f"${{{ours[0]}}} is nearvote's own or AWS's, and not for a provider")
+        return value
 
 
 class Model(_Strict):

@@ -88,8 +88,10 @@ def test_the_catalogue_is_as_large_and_as_old_as_is_said() -> None:
 
 
 def test_the_fleet_that_is_shown_is_one_and_every_field_of_a_model_is_explained() -> None:
-    (block,) = blocks("yaml")
-    assert fleet.parse(block.encode()).defaulted["gpt-5-mini"][0] == "price"
+    block, rules = blocks("yaml")
+    assert fleet.parse(block.encode()).defaulted["gpt-6.1-terra"][0] == "price"
+    with_rules = fleet.parse(f"{block}{rules.replace('gpt-6.1-sol', 'gpt-6.1-terra')}".encode()).fleet.rules
+    assert [rule.name for rule in with_rules] == ["no-secrets", "legal", "agents", "nightly"]
     table = README.split("| field of a model | meaning |")[1].split("\n\n")[0]
     explained = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
     assert {*explained, "name"} == {field.alias or name for name, field in fleet.Model.model_fields.items()}
