@@ -131,9 +131,10 @@ class Accountant:
         await asyncio.to_thread(self._write, unwritten)
 
     async def _flush_later(self) -> None:
-        await asyncio.sleep(self._delay)
+        while self._unwritten.settlements:
+            await asyncio.sleep(self._delay)
+            await self.flush()
         self._writing = None
-        await self.flush()
 
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
