@@ -2,11 +2,13 @@
 one line in the log."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from handler.asgi import CLIENT_CLOSED_REQUEST
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.record import record
@@ -107,8 +109,14 @@ class Accountant:
         """Raises BudgetSpent or RateLimited."""
         if not limited(errand.key):
             return errand
-        reservation = await asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake)
-        return replace(errand, reservation=reservation)
+        reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake))
+        try:
+            return replace(errand, reservation=await asyncio.shield(reserving))
+        except asyncio.CancelledError:  # the client left, and the thread goes on: what it takes is given back
+            with contextlib.suppress(ApiError, TableError):
+                taken = replace(errand, reservation=await reserving)
+                await self.close(taken, Ending(CLIENT_CLOSED_REQUEST))
+            raise
 
     async def close(self, errand: Errand, ending: Ending) -> None:
         """Never fails the request."""

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from handler.wire.session import session_of, turn_of
 from handler.wire.wire import Wire
 
 _TOOL_ROLES = ("tool", "function")
+_ENDING = re.compile(rb'^data: ?\[DONE\]|"finish_reason" ?: ?"|(?P<error>"error" ?: ?["{])', re.MULTILINE)
+"""Some upstreams never send [DONE], others no reason."""
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -102,4 +105,4 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, error_event, last_words, with_effort)
+WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, _ENDING, error_event, last_words, with_effort)

@@ -1,5 +1,6 @@
 """POST /v1/messages, as Anthropic's clients speak: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from handler.wire.wire import Wire
 
 VERSION = "2023-06-01"
 """Of Anthropic's API, for a caller that names none."""
+_ENDING = re.compile(rb'"type" ?: ?"(?:message_stop|(?P<error>error))"')
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -99,6 +101,7 @@ WIRE = Wire(
     "/messages",
     read,
     usage_in,
+    _ENDING,
     error_event,
     as_event,
     with_effort,

@@ -1,5 +1,6 @@
 """POST /v1/responses, as OpenAI's clients speak: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from handler.wire.wire import Wire
 
 STATE = ("previous_response_id", "conversation")
 """Fields by which a request leans on what the provider keeps."""
+_ENDING = re.compile(rb'"type" ?: ?"(?:response\.(?:completed|incomplete)|(?P<error>response\.failed|error))"')
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -108,4 +110,4 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, error_event, as_event, with_effort)
+WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, _ENDING, error_event, as_event, with_effort)
