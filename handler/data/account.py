@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.record import record
-from handler.data.sessions import Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import (
+    ANSWER_KEPT_S,
+    KEPT_S,
+    LEAST_TOKENS,
+    Memory,
+    Recalled,
+    Sessions,
+    Warm,
+    answer_id,
+    continued_id,
+    id_of,
+)
 from handler.data.speeds import Speeds
 from handler.errors import ApiError
 from handler.evidence import headers
@@ -100,28 +111,30 @@ class Accountant:
         elif ending.error is None:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
-    def _remember(self, errand: Errand, ending: Ending) -> list[str]:
-        """Ids of what is now known better."""
+    def _remember(self, errand: Errand, ending: Ending) -> dict[str, int]:
+        """Ids of what is now known better and is worth telling other processes, each with the seconds that it keeps."""
         ask, usage, reply = errand.ask, ending.usage, ending.reply
         if usage is None or reply is None:
-            return []
+            return {}
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        ids = [id_of(ask, errand.key.id)]
-        if ask.protocol is Protocol.RESPONSES and ending.answer:
-            ids.append(answer_id(errand.key.id, ending.answer))
-        alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
-        for id, memory in zip(ids, (after, alone), strict=False):
-            self._sessions.remember(id, memory)
-        return [id for id in ids if id]
+        conversation, key = id_of(ask, errand.key.id), errand.key.id
+        self._sessions.remember(conversation, after)
+        shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
+        if ask.is_kept:
+            alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
+            for id in (answer_id(key, ending.answer), continued_id(ask, key)):
+                self._sessions.remember(id, alone)
+                shared[id] = ANSWER_KEPT_S
+        return {id: seconds for id, seconds in shared.items() if id}
 
-    def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
+    def _write(self, errand: Errand, spent: Spent, ids: Mapping[str, int]) -> None:
         try:
             self._ledger.settle(errand.key, errand.reservation, spent)
         except TableError as error:
             log.error("what a request cost is not counted: %s", error)
-        for id in ids:
-            self._sessions.share(id)
+        for id, seconds in ids.items():
+            self._sessions.share(id, seconds)
         if self._speeds.share_due():
             self._speeds.share()
 
