@@ -94,7 +94,7 @@ class Failover:
         try:
             reply = await self._forwarder.call(target, ask, wire, self._seconds(course, ask, alone), path)
         except Failed as failed:
-            if failed.blames:
+            if failed.blames and not path:  # a deployment without a path on the side may still answer
                 self._health.failed(target, failed.retry_after)
             else:
                 self._health.released(target)
