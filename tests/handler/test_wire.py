@@ -144,7 +144,7 @@ def test_text_nested_deeper_than_python_may_call_itself_is_read(
 
 
 def test_a_request_is_read_whole() -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "nearvote/auto",
         "messages": [{"role": "system", "content": "s" * 200}, user([{"type": "text", "text": "t" * 200}, IMAGE])],
         "stream": True,
