@@ -13,6 +13,8 @@ from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.record import record
 from handler.data.sessions import (
+    ANSWER_KEPT_S,
+    KEPT_S,
     LEAST_TOKENS,
     NOTHING,
     Memory,
@@ -81,7 +83,8 @@ class _Unwritten:
     """What this process knows and no other yet."""
 
     settlements: list[Settlement] = field(default_factory=list)
-    conversations: set[str] = field(default_factory=set)
+    conversations: dict[str, int] = field(default_factory=dict)
+    """By id, the seconds that each is kept."""
 
 
 class Accountant:
@@ -150,28 +153,31 @@ class Accountant:
         elif ending.error is None:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
-    def _remember(self, errand: Errand, ending: Ending) -> list[str]:
-        """Ids of what is now known better."""
+    def _remember(self, errand: Errand, ending: Ending) -> dict[str, int]:
+        """Ids of what is now known better and is worth telling other processes, each with the seconds that it keeps."""
         ask, usage, reply = errand.ask, ending.usage, ending.reply
         if usage is None or reply is None:
-            return []
+            return {}
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        ids = [id_of(ask, errand.key.id) if usage.input_tokens >= LEAST_TOKENS else ""]
-        if ask.protocol is Protocol.RESPONSES and ending.answer:
-            ids.append(answer_id(errand.key.id, ending.answer))
-        alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
-        for id, memory in zip(ids, (after, alone), strict=False):
-            self._sessions.remember(id, memory)
-        return [id for id in ids if id]
+        conversation, key = id_of(ask, errand.key.id), errand.key.id
+        shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
+        if shared:
+            self._sessions.remember(conversation, after)
+        if ask.is_kept:
+            alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
+            for id in (answer_id(key, ending.answer), continued_id(ask, key)):
+                self._sessions.remember(id, alone)
+                shared[id] = ANSWER_KEPT_S
+        return {id: seconds for id, seconds in shared.items() if id}
 
     def _write(self, unwritten: _Unwritten) -> None:
         try:
             self._ledger.settle(unwritten.settlements)
         except TableError as error:
             log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
-        for id in unwritten.conversations:
-            self._sessions.share(id)
+        for id, seconds in unwritten.conversations.items():
+            self._sessions.share(id, seconds)
         if self._speeds.share_due():
             self._speeds.share()
 

@@ -1,7 +1,6 @@
 """What a conversation is about, how long it is and what it needs. Pure, and total: any shape gives an answer."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +24,28 @@ _MEDIA = {
     "file": Need.FILES,
     "input_file": Need.FILES,
     "document": Need.FILES,
+    "computer_screenshot": Need.IMAGES,
+    "image_generation_call": Need.IMAGES,
 }
 """The `type` of a part that is no text."""
+_TEXT_SOURCES = ("text", "content")
+"""Of a document that is no file: Anthropic's clients send plain text so."""
+_DATA_URL = ";base64,"
+_HEAD = 200
+"""Characters in which a data URL says that it is one."""
 _TOOL_RESULTS = ("tool_result", "function_call_output", "custom_tool_call_output", "local_shell_call_output")
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-"""What coding agents say to their model inside the user's turn."""
+_INSTRUCTIONS = ("system", "developer")
+"""Roles of what is said to the model, wherever in the conversation it stands."""
+_ASIDES = (
+    "system-reminder",
+    "environment_context",
+    "environment_details",
+    "user_instructions",
+    "INSTRUCTIONS",
+    "local-command-stdout",
+    "local-command-caveat",
+)
+"""Tags of what coding agents say to their model inside the user's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +57,51 @@ class Measured:
     needs: frozenset[Need]
 
 
-def measure(*values: Any) -> Measured:
-    """Of all that is sent: messages, instructions, tools. The data of media does not count as text."""
+def measure(*values: Any, tools: Any = None) -> Measured:
+    """Of all that is sent: instructions, messages, and the tools that are offered. The data of media does not count
+    as text. What a tool declares or is called with is JSON of its own, in which a `type` says nothing of media."""
     characters = media = 0
     needs = set()
     # A stack, not recursion: JSON may be nested more deeply than Python may call itself. And its own types by name:
     # to ask whether something is a Mapping or a Sequence costs ten times as much.
-    waiting = list(values)
+    waiting = [(tools, True), *((value, False) for value in values)]
     while waiting:
-        value = waiting.pop()
+        value, is_tools = waiting.pop()
         kind = type(value)
         if kind is str:
-            characters += len(value)
+            is_data = _DATA_URL in value[:_HEAD]
+            media += is_data
+            characters += 0 if is_data else len(value)
         elif kind is list:
-            waiting += value
+            waiting += [(inner, is_tools) for inner in value]
         elif kind is dict:
-            said_kind = value.get("type")
-            need = _MEDIA.get(said_kind) if type(said_kind) is str else None
+            need = None if is_tools else _need(value)
             if need is None:
                 characters += sum(map(len, value))
-                waiting += value.values()
+                waiting += [(inner, is_tools or name == "input") for name, inner in value.items()]
             else:
                 media += 1
                 needs.add(need)
     return Measured(characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS, frozenset(needs))
+
+
+def _need(part: Mapping[str, Any]) -> Need | None:
+    """None for text."""
+    kind, source = part.get("type"), part.get("source")
+    if kind == "document" and isinstance(source, Mapping) and source.get("type") in _TEXT_SOURCES:
+        return None
+    return _MEDIA.get(kind) if isinstance(kind, str) else None
+
+
+def opening_of(turns: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """What stays as it is while the conversation goes on: all up to the user's first turn."""
+    end = next((place for place, turn in enumerate(turns, 1) if turn.get("role") == "user"), 1)
+    return turns[:end]
+
+
+def last_turn(turns: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The last that is no instruction: agents append some to what a tool gave back. {} where there is none."""
+    return next((turn for turn in reversed(turns) if turn.get("role") not in _INSTRUCTIONS), {})
 
 
 def text_to_embed(turns: Iterable[Any]) -> str:
@@ -86,7 +123,17 @@ def said(turn: Mapping[str, Any]) -> str:
     if isinstance(content, list):
         content = [part for part in content if not is_tool_result(part)]
     text = text_of(content)
-    return _REMINDER.sub("", text).strip() if "<system-reminder>" in text else text
+    for tag in _ASIDES:
+        text = _without(text, f"<{tag}>", f"</{tag}>")
+    return text.strip()
+
+
+def _without(text: str, opening: str, closing: str) -> str:
+    kept, at = [], 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len(closing)
+    return "".join((*kept, text[at:]))
 
 
 def is_tool_result(part: Any) -> bool:

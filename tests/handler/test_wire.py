@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import BadRequest
-from handler.flow import Ask, Need, Preferences, Prompt, Session
+from handler.flow import Ask, Need, Preferences, Prompt
 from handler.wire import chat_completions
 from handler.wire.conversation import measure, text_of, text_to_embed
 from handler.wire.preferences import read_preferences
+from handler.wire.session import session_of
 
 LONG = "Please rewrite this paragraph in plain English for a newsletter."
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -143,7 +144,7 @@ def test_text_nested_deeper_than_python_may_call_itself_is_read(
 
 
 def test_a_request_is_read_whole() -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "nearvote/auto",
         "messages": [{"role": "system", "content": "s" * 200}, user([{"type": "text", "text": "t" * 200}, IMAGE])],
         "stream": True,
@@ -163,7 +164,7 @@ def test_a_request_is_read_whole() -> None:
     }
     raw = orjson.dumps(body)
     headers = {"x-nearvote-evidence": "full", "authorization": "Bearer nv"}
-    tokens = measure(body["messages"], body.get("tools")).tokens
+    tokens = measure(body["messages"]).tokens
     assert chat_completions.read(raw, headers) == Ask(
         model="nearvote/auto",
         stream=True,
@@ -183,7 +184,7 @@ def test_a_request_is_read_whole() -> None:
         raw=None,
         headers=headers,
         needs=frozenset({Need.IMAGES}),
-        session=Session("s-1", named=True),
+        session=session_of(body, {}, body["messages"]),
         adds_usage=True,
     )
 
