@@ -7,7 +7,7 @@ from typing import Any
 from handler.flow import Need
 
 SHORT = 40
-"""Characters below which a turn ("and in French?", "yes, do it") gets its meaning from the turn before it."""
+"""Characters below which a turn ("and in French?", "yes, do it") gets its meaning from one before it."""
 CHARACTERS_PER_TOKEN = 4
 """Good enough for a price estimate, and free."""
 MEDIA_TOKENS = 1000
@@ -105,16 +105,19 @@ def last_turn(turns: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def text_to_embed(turns: Iterable[Any]) -> str:
-    """The last user turn, led by the user's turn before it when it is too short to stand alone; without a
-    user's turn the last text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the
-    user's: an agent's steps are about what the user asked."""
+    """The last user turn; when it is too short to stand alone, led by the last one before it that is not, for
+    "continue" may follow "continue", or, where all are short, by the one before it. Without a user's turn the last
+    text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the user's: an agent's
+    steps are about what the user asked."""
     known = [turn for turn in turns if isinstance(turn, dict)]
     spoken = [text for text in (said(turn) for turn in known if turn.get("role") == "user") if text]
     if not spoken:
         return next((text for text in (text_of(turn.get("content")) for turn in reversed(known)) if text), "")
-    if len(spoken) > 1 and len(spoken[-1]) < SHORT:
-        return f"{spoken[-2]}\n{spoken[-1]}"
-    return spoken[-1]
+    *earlier, last = spoken
+    if not earlier or len(last) >= SHORT:
+        return last
+    lead = next((text for text in reversed(earlier) if len(text) >= SHORT), earlier[-1])
+    return f"{lead}\n{last}"
 
 
 def said(turn: Mapping[str, Any]) -> str:
