@@ -97,7 +97,7 @@ class Ranked:
     cost: float
     """Expected dollars for this request."""
     terms: Mapping[str, float] = field(default_factory=dict)
-    """What the quality is the sum of, before it is kept within 0..1; for evidence."""
+    """What the quality is the sum of, before the fit is kept within its bounds; for evidence."""
 
 
 @dataclass(frozen=True, slots=True)
