@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.nearvote_server",
     "tests.protocol_server",
     "tests.admin_server",
+    "tests.failing_fleet",
     "tests.infra.adapter",
     "tests.infra.artifact",
 ]

@@ -2,11 +2,13 @@
 one line in the log."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from handler.asgi import CLIENT_CLOSED_REQUEST
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.record import record
@@ -14,6 +16,7 @@ from handler.data.sessions import (
     ANSWER_KEPT_S,
     KEPT_S,
     LEAST_TOKENS,
+    NOTHING,
     Memory,
     Recalled,
     Sessions,
@@ -27,7 +30,7 @@ from handler.errors import ApiError
 from handler.evidence import headers
 from handler.flow import Ask, Decision, Outcome, Protocol, Usage
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Reservation, Spent, Stake, limited
+from handler.ledger import Ledger, Reservation, Settlement, Spent, Stake, limited
 from handler.table import TableError
 
 log = logging.getLogger("nearvote.account")
@@ -75,14 +78,31 @@ class Ending:
     """From the first bytes to the last; None for a whole answer."""
 
 
+@dataclass(slots=True)
+class _Unwritten:
+    """What this process knows and no other yet."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    conversations: dict[str, int] = field(default_factory=dict)
+    """By id, the seconds that each is kept."""
+
+
 class Accountant:
-    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds) -> None:
+    """What a request took is written down `delay` seconds later, with what others took meanwhile; without a delay,
+    before its answer ends. Until then a budget has it as it was reserved."""
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds, delay: float) -> None:
         self._ledger = ledger
         self._sessions = sessions
         self._speeds = speeds
+        self._delay = delay
+        self._unwritten = _Unwritten()
+        self._writing: asyncio.Task[None] | None = None
 
     async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
-        return Recalled(await self._look(id_of(ask, key.id)), await self._look(continued_id(ask, key.id)))
+        long = ask.prompt.input_tokens >= LEAST_TOKENS
+        conversation = await self._look(id_of(ask, key.id)) if long else NOTHING
+        return Recalled(conversation, await self._look(continued_id(ask, key.id)))
 
     async def _look(self, id: str) -> Memory:
         known = self._sessions.peek(id)
@@ -92,8 +112,14 @@ class Accountant:
         """Raises BudgetSpent or RateLimited."""
         if not limited(errand.key):
             return errand
-        reservation = await asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake)
-        return replace(errand, reservation=reservation)
+        reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake))
+        try:
+            return replace(errand, reservation=await asyncio.shield(reserving))
+        except asyncio.CancelledError:  # the client left, and the thread goes on: what it takes is given back
+            with contextlib.suppress(ApiError, TableError):
+                taken = replace(errand, reservation=await reserving)
+                await self.close(taken, Ending(CLIENT_CLOSED_REQUEST))
+            raise
 
     async def close(self, errand: Errand, ending: Ending) -> None:
         """Never fails the request."""
@@ -101,9 +127,25 @@ class Accountant:
         saved = None if ending.usage is None or cost is None else _baseline(errand, ending.usage) - cost
         if ending.reply is not None and ending.usage is not None:
             self._note_speed(ending.reply, ending.usage, ending)
-        ids = self._remember(errand, ending)
-        await asyncio.to_thread(self._write, errand, _spent(errand, ending, cost, saved), ids)
+        spent = _spent(errand, ending, cost, saved)
+        self._unwritten.settlements.append(Settlement(errand.key, errand.reservation, spent, self._sessions.now))
+        self._unwritten.conversations.update(self._remember(errand, ending))
+        if not self._delay:
+            await self.flush()
+        elif self._writing is None:
+            self._writing = asyncio.create_task(self._flush_later())
         _record(errand, ending, cost, saved)
+
+    async def flush(self) -> None:
+        """Write down what is not yet."""
+        unwritten, self._unwritten = self._unwritten, _Unwritten()
+        await asyncio.to_thread(self._write, unwritten)
+
+    async def _flush_later(self) -> None:
+        while self._unwritten.settlements:
+            await asyncio.sleep(self._delay)
+            await self.flush()
+        self._writing = None
 
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
@@ -119,8 +161,9 @@ class Accountant:
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
         conversation, key = id_of(ask, errand.key.id), errand.key.id
-        self._sessions.remember(conversation, after)
         shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
+        if shared:
+            self._sessions.remember(conversation, after)
         if ask.is_kept:
             alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
             for id in (answer_id(key, ending.answer), continued_id(ask, key)):
@@ -128,12 +171,12 @@ class Accountant:
                 shared[id] = ANSWER_KEPT_S
         return {id: seconds for id, seconds in shared.items() if id}
 
-    def _write(self, errand: Errand, spent: Spent, ids: Mapping[str, int]) -> None:
+    def _write(self, unwritten: _Unwritten) -> None:
         try:
-            self._ledger.settle(errand.key, errand.reservation, spent)
+            self._ledger.settle(unwritten.settlements)
         except TableError as error:
-            log.error("what a request cost is not counted: %s", error)
-        for id, seconds in ids.items():
+            log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
+        for id, seconds in unwritten.conversations.items():
             self._sessions.share(id, seconds)
         if self._speeds.share_due():
             self._speeds.share()

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from handler.wire.session import session_of, turn_of
 from handler.wire.wire import Wire
 
 _TOOL_ROLES = ("tool", "function")
+_ENDING = re.compile(rb'^data: ?\[DONE\]|"finish_reason" ?: ?"|(?P<error>"error" ?: ?["{])', re.MULTILINE)
+"""Some upstreams never send [DONE], others no reason."""
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -56,7 +59,7 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's chunk, where it has them."""
     usage = event.get("usage")
-    if not isinstance(usage, Mapping) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
+    if not isinstance(usage, dict) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
         return before
     return Usage(
         count_in(usage, "prompt_tokens"),
@@ -97,9 +100,9 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     form = body.get("response_format")
     wanted = {
         Need.TOOLS: bool(body.get("tools") or body.get("functions")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, error_event, last_words, with_effort)
+WIRE = Wire(Protocol.CHAT, "/chat/completions", read, usage_in, _ENDING, error_event, last_words, with_effort)

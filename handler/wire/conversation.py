@@ -7,7 +7,7 @@ from typing import Any
 from handler.flow import Need
 
 SHORT = 40
-"""Characters below which a turn ("and in French?", "yes, do it") gets its meaning from the turn before it."""
+"""Characters below which a turn ("and in French?", "yes, do it") gets its meaning from one before it."""
 CHARACTERS_PER_TOKEN = 4
 """Good enough for a price estimate, and free."""
 MEDIA_TOKENS = 1000
@@ -62,24 +62,26 @@ def measure(*values: Any, tools: Any = None) -> Measured:
     as text. What a tool declares or is called with is JSON of its own, in which a `type` says nothing of media."""
     characters = media = 0
     needs = set()
-    # A stack, not recursion: JSON may be nested more deeply than Python may call itself.
+    # A stack, not recursion: JSON may be nested more deeply than Python may call itself. And its own types by name:
+    # to ask whether something is a Mapping or a Sequence costs ten times as much.
     waiting = [(tools, True), *((value, False) for value in values)]
     while waiting:
         value, is_tools = waiting.pop()
-        if isinstance(value, str):
+        kind = type(value)
+        if kind is str:
             is_data = _DATA_URL in value[:_HEAD]
             media += is_data
             characters += 0 if is_data else len(value)
-        elif isinstance(value, Mapping):
+        elif kind is list:
+            waiting += [(inner, is_tools) for inner in value]
+        elif kind is dict:
             need = None if is_tools else _need(value)
             if need is None:
                 characters += sum(map(len, value))
-                waiting.extend((inner, is_tools or name == "input") for name, inner in value.items())
+                waiting += [(inner, is_tools or name == "input") for name, inner in value.items()]
             else:
                 media += 1
                 needs.add(need)
-        elif isinstance(value, Sequence):
-            waiting.extend((inner, is_tools) for inner in value)
     return Measured(characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS, frozenset(needs))
 
 
@@ -103,22 +105,25 @@ def last_turn(turns: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def text_to_embed(turns: Iterable[Any]) -> str:
-    """The last user turn, led by the user's turn before it when it is too short to stand alone; without a
-    user's turn the last text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the
-    user's: an agent's steps are about what the user asked."""
-    known = [turn for turn in turns if isinstance(turn, Mapping)]
+    """The last user turn; when it is too short to stand alone, led by the last one before it that is not, for
+    "continue" may follow "continue", or, where all are short, by the one before it. Without a user's turn the last
+    text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the user's: an agent's
+    steps are about what the user asked."""
+    known = [turn for turn in turns if isinstance(turn, dict)]
     spoken = [text for text in (said(turn) for turn in known if turn.get("role") == "user") if text]
     if not spoken:
         return next((text for text in (text_of(turn.get("content")) for turn in reversed(known)) if text), "")
-    if len(spoken) > 1 and len(spoken[-1]) < SHORT:
-        return f"{spoken[-2]}\n{spoken[-1]}"
-    return spoken[-1]
+    *earlier, last = spoken
+    if not earlier or len(last) >= SHORT:
+        return last
+    lead = next((text for text in reversed(earlier) if len(text) >= SHORT), earlier[-1])
+    return f"{lead}\n{last}"
 
 
 def said(turn: Mapping[str, Any]) -> str:
     """What the user says in a turn of theirs."""
     content = turn.get("content")
-    if isinstance(content, Sequence) and not isinstance(content, str):
+    if isinstance(content, list):
         content = [part for part in content if not is_tool_result(part)]
     text = text_of(content)
     for tag in _ASIDES:
@@ -135,7 +140,7 @@ def _without(text: str, opening: str, closing: str) -> str:
 
 
 def is_tool_result(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") in _TOOL_RESULTS
+    return isinstance(part, dict) and part.get("type") in _TOOL_RESULTS
 
 
 def text_of(content: Any) -> str:
@@ -150,10 +155,10 @@ def _texts(content: Any) -> Iterator[str]:
         if isinstance(part, str):
             if text := part.strip():
                 yield text
-        elif isinstance(part, Mapping):
+        elif isinstance(part, dict):
             inside = [part[field] for field in _TEXT_FIELDS if part.get(field)]
             waiting.extend(reversed(inside or [_stand_in(part)]))
-        elif isinstance(part, Sequence):
+        elif isinstance(part, list):
             waiting.extend(reversed(part))
 
 

@@ -1,5 +1,6 @@
 """POST /v1/messages, as Anthropic's clients speak: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ from handler.wire.wire import Wire
 
 VERSION = "2023-06-01"
 """Of Anthropic's API, for a caller that names none."""
+_ENDING = re.compile(rb'"type" ?: ?"(?:message_stop|(?P<error>error))"')
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -56,8 +58,8 @@ def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's events: the first one counts the input, later ones the output, and no
     later one tells for how long the input is kept."""
     message = event.get("message")
-    usage = event.get("usage") or (message.get("usage") if isinstance(message, Mapping) else None)
-    if not isinstance(usage, Mapping):
+    usage = event.get("usage") or (message.get("usage") if isinstance(message, dict) else None)
+    if not isinstance(usage, dict):
         return before
     cached, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
     told = count_in(usage, "input_tokens") + cached + written
@@ -75,7 +77,7 @@ def error_event(error: ApiError) -> bytes:
 
 def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     given = body.get("output_config")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "output_config": {"effort": effort, **(given or {})}}
 
@@ -88,10 +90,10 @@ def _gives_tool_results(message: Mapping[str, Any]) -> bool:
 
 def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     config = body.get("output_config")
-    form = body.get("output_format") or (config.get("format") if isinstance(config, Mapping) else None)
+    form = body.get("output_format") or (config.get("format") if isinstance(config, dict) else None)
     wanted = {
         Need.TOOLS: bool(body.get("tools")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
@@ -101,6 +103,7 @@ WIRE = Wire(
     "/messages",
     read,
     usage_in,
+    _ENDING,
     error_event,
     as_event,
     with_effort,

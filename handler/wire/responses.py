@@ -1,5 +1,6 @@
 """POST /v1/responses, as OpenAI's clients speak: what is used is validated, the rest is carried untouched."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from handler.wire.wire import Wire
 
 STATE = ("previous_response_id", "conversation")
 """Fields by which a request leans on what the provider keeps."""
+_ENDING = re.compile(rb'"type" ?: ?"(?:response\.(?:completed|incomplete)|(?P<error>response\.failed|error))"')
 
 
 def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
@@ -56,8 +58,8 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's last event, which has the whole answer in it."""
     response = event.get("response")
-    usage = (response if isinstance(response, Mapping) else event).get("usage")
-    if not isinstance(usage, Mapping) or not has_counts(usage, "input_tokens", "output_tokens"):
+    usage = (response if isinstance(response, dict) else event).get("usage")
+    if not isinstance(usage, dict) or not has_counts(usage, "input_tokens", "output_tokens"):
         return before
     return Usage(
         count_in(usage, "input_tokens"),
@@ -84,7 +86,7 @@ def error_event(error: ApiError) -> bytes:
 
 def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     given = body.get("reasoning")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "reasoning": {"effort": effort, **(given or {})}}
 
@@ -114,12 +116,12 @@ def _turns(body: Mapping[str, Any]) -> list[Any]:
 
 def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     text = body.get("text")
-    form = text.get("format") if isinstance(text, Mapping) else None
+    form = text.get("format") if isinstance(text, dict) else None
     wanted = {
         Need.TOOLS: bool(body.get("tools")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 
 
-WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, error_event, as_event, with_effort)
+WIRE = Wire(Protocol.RESPONSES, "/responses", read, usage_in, _ENDING, error_event, as_event, with_effort)

@@ -65,12 +65,12 @@ def _named(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
 
 def _of_user(metadata: Any) -> str:
     """Claude Code's `metadata.user_id` is JSON, and was `user_…_session_…`."""
-    user = metadata.get("user_id") if isinstance(metadata, Mapping) else None
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user, str):
         return ""
     try:
         told = orjson.loads(user)
     except orjson.JSONDecodeError:
         return user.partition("_session_")[2]
-    session = told.get("session_id") if isinstance(told, Mapping) else None
+    session = told.get("session_id") if isinstance(told, dict) else None
     return session if isinstance(session, str) else ""

@@ -62,6 +62,8 @@ def test_the_text_of_a_content(content: Any, text: str) -> None:
         ([user(LONG), {"role": "assistant", "content": "Done."}, user("shorter")], f"{LONG}\nshorter"),
         ([user("hi")], "hi"),
         ([user("one"), user("two"), user("three")], "two\nthree"),
+        ([user(LONG), user("continue"), user("continue"), user("yes, do it")], f"{LONG}\nyes, do it"),
+        ([user("z" * 40), user("x" * 40), user("continue"), user("ok")], "x" * 40 + "\nok"),
         ([user("what is this?"), user([IMAGE])], "what is this?\n[image]"),
         ([user([IMAGE])], "[image]"),
         ([user(LONG), user("   "), user(None), user([])], LONG),
