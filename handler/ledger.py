@@ -97,14 +97,15 @@ def _kind(key_id: str) -> str:
 
 
 def _reserved(key: KeyRecord, stake: Stake, at: float) -> Iterator[Count]:
-    for id, budget, expires_at in _budgets(key, at):
-        if budget is not None:
-            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
+    """The rate comes first: what it refuses, which may be much, then never stands in the way of a budget."""
     rates = {REQUESTS: key.requests_per_minute, TOKENS: key.tokens_per_minute}
     limits = {name: limit for name, limit in rates.items() if limit is not None}
     if limits:
         amounts = {REQUESTS: 1, TOKENS: stake.tokens}
         yield Count(_minute(at), {name: amounts[name] for name in limits}, limits, int(at) + 2 * MINUTE_S)
+    for id, budget, expires_at in _budgets(key, at):
+        if budget is not None:
+            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
 
 
 def _settled(key: KeyRecord, reservation: Reservation | None, spent: Spent, at: float) -> Iterator[Count]:
@@ -143,7 +144,7 @@ def _refusal(id: str, key: KeyRecord, at: float) -> BudgetSpent | RateLimited:
         return RateLimited(message, retry_after=wait)
     budgets = {_day(at): ("today", key.budget_day), _day(at)[:7]: ("this month", key.budget_month)}
     period, budget = budgets.get(id, ("in all", key.budget_total))
-    message = f"this key may spend ${budget:g} {period}, and this request could pass that"
+    message = f"this key may spend ${budget:.12g} {period}, and this request could pass that"
     return BudgetSpent(message)
 
 
