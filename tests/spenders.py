@@ -39,7 +39,7 @@ class Receipt:
 
 def spend(ledger: Ledger, prices: Iterator[float], lock: threading.Lock) -> list[float]:
     """The price of each request until one is refused."""
-    paid = []
+    paid: list[float] = []
     while True:
         try:
             reservation = ledger.reserve(KEY, Stake(ESTIMATE, 100))
