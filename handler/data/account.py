@@ -3,14 +3,16 @@ one line in the log."""
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from handler.asgi import CLIENT_CLOSED_REQUEST
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
+from handler.data.outlook import reused
 from handler.data.record import record
-from handler.data.sessions import Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import LEAST_TOKENS, Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
 from handler.data.speeds import Speeds
 from handler.errors import ApiError
 from handler.evidence import headers
@@ -33,7 +35,7 @@ class Errand:
     """What was known of the conversation before."""
     decision: Decision
     started: float
-    overhead_ms: float
+    overhead_ms: float = 0.0
     reservation: Reservation | None = None
 
     def headers(self, cost: float | None = None) -> dict[str, str]:
@@ -62,6 +64,12 @@ class Ending:
     """The upstream's id of its answer."""
     stream_seconds: float | None = None
     """From the first bytes to the last; None for a whole answer."""
+    called: bool = True
+    """Whether a model was called at all."""
+
+
+GONE_BEFORE = Ending(CLIENT_CLOSED_REQUEST, called=False)
+"""The caller left before a model was called."""
 
 
 class Accountant:
@@ -81,13 +89,21 @@ class Accountant:
         """Raises BudgetSpent or RateLimited."""
         if not limited(errand.key):
             return errand
-        reservation = await asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake)
-        return replace(errand, reservation=reservation)
+        reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake))
+        try:
+            return replace(errand, reservation=await asyncio.shield(reserving))
+        except asyncio.CancelledError:  # the thread goes on, and what it takes is to be given back
+            with suppress(ApiError, TableError):
+                await self._close(replace(errand, reservation=await reserving), GONE_BEFORE)
+            raise
 
     async def close(self, errand: Errand, ending: Ending) -> None:
-        """Never fails the request."""
+        """Never fails the request, and goes on where the caller leaves."""
+        await asyncio.shield(self._close(errand, ending))
+
+    async def _close(self, errand: Errand, ending: Ending) -> None:
         cost = errand.cost(ending.usage)
-        saved = None if ending.usage is None or cost is None else _baseline(errand, ending.usage) - cost
+        saved = None if ending.usage is None or cost is None else _saved(errand, ending.usage, cost, self._sessions.now)
         if ending.reply is not None and ending.usage is not None:
             self._note_speed(ending.reply, ending.usage, ending)
         ids = self._remember(errand, ending)
@@ -101,19 +117,21 @@ class Accountant:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
     def _remember(self, errand: Errand, ending: Ending) -> list[str]:
-        """Ids of what is now known better."""
+        """Ids of what the other processes are to know too: an answer, which a later request may lean on, however
+        short."""
         ask, usage, reply = errand.ask, ending.usage, ending.reply
         if usage is None or reply is None:
             return []
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        ids = [id_of(ask, errand.key.id)]
-        if ask.protocol is Protocol.RESPONSES and ending.answer:
-            ids.append(answer_id(errand.key.id, ending.answer))
-        alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
-        for id, memory in zip(ids, (after, alone), strict=False):
-            self._sessions.remember(id, memory)
-        return [id for id in ids if id]
+        conversation = id_of(ask, errand.key.id)
+        self._sessions.remember(conversation, after)
+        told = [conversation] if conversation and usage.input_tokens >= LEAST_TOKENS else []
+        if ask.protocol is not Protocol.RESPONSES or not ending.answer:
+            return told
+        answer = answer_id(errand.key.id, ending.answer)
+        self._sessions.remember(answer, Memory().after(errand.decision.model, usage.input_tokens, warm))
+        return [*told, answer]
 
     def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
         try:
@@ -122,17 +140,21 @@ class Accountant:
             log.error("what a request cost is not counted: %s", error)
         for id in ids:
             self._sessions.share(id)
-        if self._speeds.share_due():
-            self._speeds.share()
+        self._speeds.share_if_due()
 
 
-def _baseline(errand: Errand, usage: Usage) -> float:
+def _saved(errand: Errand, usage: Usage, cost: float, now: float) -> float:
+    """Dollars. A model that the client named would have answered without routing too."""
+    return _baseline(errand, usage, now) - cost if errand.ask.auto else 0.0
+
+
+def _baseline(errand: Errand, usage: Usage, now: float) -> float:
     """Dollars that the same would have cost without routing: on the key's baseline model, which would have had the
     conversation in its cache. So a cache that routing broke is charged against what routing saved."""
-    fleet = errand.live.fleet.fleet
-    wishes = (errand.key.baseline_model, errand.key.default_model, fleet.default, *fleet.dearest_first)
+    fleet, key, ask = errand.live.fleet.fleet, errand.key, errand.ask
+    wishes = (key.baseline_model, ask.instead_of, key.default_model, fleet.default, *fleet.dearest_first)
     model = next(fleet.by_name[wish] for wish in wishes if wish is not None and wish in fleet.by_name)
-    cached = errand.memory.seen(model.cache_seconds, time.time()) if model.price.cached_input is not None else 0
+    cached = reused(errand.memory.seen(model.cache_seconds, now), ask, errand.memory, model)
     cached = min(max(cached, usage.cached_tokens), usage.input_tokens)
     written = max(usage.input_tokens - cached, 0) if usage.written_tokens or usage.written_1h_tokens else 0
     return model.price.of(Usage(usage.input_tokens, usage.output_tokens, cached, written))
@@ -146,11 +168,14 @@ def _cached_after(ask: Ask, usage: Usage) -> int:
 
 
 def _spent(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> Spent:
-    """Of an answer whose usage nobody told, what was expected; of no answer, nothing."""
+    """Of an answer whose usage nobody told, and of one that the caller did not wait for, what was expected, as it is
+    paid for; of no answer, nothing."""
     if cost is not None and ending.usage is not None:
         return Spent(cost, ending.usage.input_tokens + ending.usage.output_tokens, saved or 0.0)
     answered = ending.reply is not None and ending.reply.answer.is_success
-    return Spent(errand.stake.dollars, errand.stake.tokens) if answered else Spent(0.0, 0)
+    if answered or (ending.status == CLIENT_CLOSED_REQUEST and ending.called):
+        return Spent(errand.stake.dollars, errand.stake.tokens)
+    return Spent(0.0, 0)
 
 
 def _record(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> None:
