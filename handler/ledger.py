@@ -16,7 +16,7 @@ from handler.table import Count, OverLimit, Table
 NANO = 1_000_000_000
 TOTAL = "total"
 DAY_S = 86_400
-KEPT_S = 400 * DAY_S
+KEPT_DAYS = 400
 """How long the counters of a day or a month are kept."""
 MINUTE_S = 60
 
@@ -127,7 +127,7 @@ def _facts(spent: Spent) -> dict[str, int]:
 
 def _budgets(key: KeyRecord, at: float) -> tuple[tuple[str, float | None, int | None], ...]:
     """Each period's id, its budget in dollars, and when its counters expire."""
-    kept = int(at) + KEPT_S
+    kept = int(at) + KEPT_DAYS * DAY_S
     return (
         (_day(at), key.budget_day, kept),
         (_day(at)[:7], key.budget_month, kept),
