@@ -56,6 +56,9 @@ class Admin:
     def patch(self, path: str, body: Any) -> Any:
         return self._ask("PATCH", path, content=orjson.dumps(body))
 
+    def put(self, path: str, content: bytes, **query: Any) -> Any:
+        return self._ask("PUT", path, query, content)
+
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path)
 

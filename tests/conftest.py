@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.emulator",
     "tests.nearvote_server",
     "tests.admin_server",
+    "tests.failing_fleet",
     "tests.infra.adapter",
     "tests.infra.artifact",
 ]

@@ -1,7 +1,10 @@
 """An upstream that sends exactly the bytes that a test wrote down, and keeps what it was sent."""
 
+import select
+import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +36,10 @@ class ScriptedUpstream:
     url: str = ""
     steps: Sequence[Step] = ()
     """Played to each request that comes; then the connection is closed."""
+    first: list[Sequence[Step]] = field(default_factory=list)
+    """Played instead to the next requests, one each."""
+    left: threading.Event = field(default_factory=threading.Event)
+    """Set when a caller has left before all was played."""
     received: list[Received] = field(default_factory=list)
 
 
@@ -44,11 +51,9 @@ def scripted_upstream() -> Iterator[ScriptedUpstream]:
         def handle(self) -> None:
             headers = dict(self._headers())
             upstream.received.append(Received(headers, self.rfile.read(int(headers.get("content-length", 0)))))
-            for step in upstream.steps:
-                if isinstance(step, threading.Event):
-                    step.wait(WAIT_S)
-                else:
-                    self.wfile.write(step)
+            steps = upstream.first.pop(0) if upstream.first else upstream.steps
+            if not _played(steps, self.connection):
+                upstream.left.set()
 
         def _headers(self) -> Iterator[tuple[str, str]]:
             self.rfile.readline()
@@ -69,3 +74,23 @@ def scripted_upstream() -> Iterator[ScriptedUpstream]:
         yield upstream
         server.shutdown()
         thread.join()
+
+
+def _played(steps: Sequence[Step], connection: socket.socket) -> bool:
+    """False when the caller has left before the end."""
+    for step in steps:
+        if not isinstance(step, threading.Event):
+            connection.sendall(step)
+        elif not _waited(step, connection):
+            return False
+    return True
+
+
+def _waited(event: threading.Event, connection: socket.socket) -> bool:
+    """False as soon as the caller has left."""
+    deadline = time.monotonic() + WAIT_S
+    while not event.wait(0.01) and time.monotonic() < deadline:
+        readable, _, _ = select.select([connection], [], [], 0)
+        if readable and not connection.recv(1):
+            return False
+    return True

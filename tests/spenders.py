@@ -14,7 +14,7 @@ from itertools import cycle
 
 from handler.errors import BudgetSpent
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Spent, Stake
+from handler.ledger import Ledger, Settlement, Spent, Stake
 from handler.table import open_table
 
 THREADS = 16
@@ -48,7 +48,7 @@ def spend(ledger: Ledger, prices: Iterator[float], lock: threading.Lock) -> list
         with lock:
             price = next(prices)
         time.sleep(0.005)  # the model answers
-        ledger.settle(KEY, reservation, Spent(price, 100))
+        ledger.settle([Settlement(KEY, reservation, Spent(price, 100), time.time())])
         paid.append(price)
 
 

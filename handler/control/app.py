@@ -1,10 +1,11 @@
-"""The control plane: keys and what they spent, examples, index versions, the dial's curve."""
+"""The control plane: keys and what they spent, examples, index versions, the fleet, the dial's curve."""
 
 from starlette.routing import Route
 
 from handler.control.dial import DialRoutes
 from handler.control.embedding import LazyEmbedder
 from handler.control.examples import ExampleRoutes
+from handler.control.fleet import FleetRoutes
 from handler.control.guard import Guard
 from handler.control.keys import KeyRoutes
 from handler.control.spending import SpendingRoutes
@@ -19,5 +20,6 @@ def control_routes(services: Services, guard: Guard, embedder: LazyEmbedder) -> 
         *SpendingRoutes(guard, services.keys, Ledger(services.table)).routes(),
         *ExampleRoutes(guard, services.store, services.repository, embedder).routes(),
         *VersionRoutes(guard, services.repository, embedder).routes(),
+        *FleetRoutes(guard, services.store).routes(),
         *DialRoutes(guard, services.store, services.repository).routes(),
     ]

@@ -2,23 +2,35 @@
 one line in the log."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from handler.asgi import CLIENT_CLOSED_REQUEST
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
 from handler.data.outlook import reused
 from handler.data.record import record
-from handler.data.sessions import LEAST_TOKENS, Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import (
+    ANSWER_KEPT_S,
+    KEPT_S,
+    LEAST_TOKENS,
+    NOTHING,
+    Memory,
+    Recalled,
+    Sessions,
+    Warm,
+    answer_id,
+    continued_id,
+    id_of,
+)
 from handler.data.speeds import Speeds
 from handler.errors import ApiError
 from handler.evidence import headers
 from handler.flow import Ask, Decision, Outcome, Protocol, Usage
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Reservation, Spent, Stake, limited
+from handler.ledger import Ledger, Reservation, Settlement, Spent, Stake, limited
 from handler.table import TableError
 
 log = logging.getLogger("nearvote.account")
@@ -69,17 +81,34 @@ class Ending:
 
 
 GONE_BEFORE = Ending(CLIENT_CLOSED_REQUEST, called=False)
-"""The caller left before a model was called."""
+"""The caller left before that."""
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    """What this process knows and no other yet."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    conversations: dict[str, int] = field(default_factory=dict)
+    """By id, the seconds that each is kept."""
 
 
 class Accountant:
-    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds) -> None:
+    """What a request took is written down `delay` seconds later, with what others took meanwhile; without a delay,
+    before its answer ends. Until then a budget has it as it was reserved."""
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds, delay: float) -> None:
         self._ledger = ledger
         self._sessions = sessions
         self._speeds = speeds
+        self._delay = delay
+        self._unwritten = _Unwritten()
+        self._writing: asyncio.Task[None] | None = None
 
     async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
-        return Recalled(await self._look(id_of(ask, key.id)), await self._look(continued_id(ask, key.id)))
+        long = ask.prompt.input_tokens >= LEAST_TOKENS
+        conversation = await self._look(id_of(ask, key.id)) if long else NOTHING
+        return Recalled(conversation, await self._look(continued_id(ask, key.id)))
 
     async def _look(self, id: str) -> Memory:
         known = self._sessions.peek(id)
@@ -92,23 +121,39 @@ class Accountant:
         reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake))
         try:
             return replace(errand, reservation=await asyncio.shield(reserving))
-        except asyncio.CancelledError:  # the thread goes on, and what it takes is to be given back
-            with suppress(ApiError, TableError):
-                await self._close(replace(errand, reservation=await reserving), GONE_BEFORE)
+        except asyncio.CancelledError:  # the client left, and the thread goes on: what it takes is given back
+            with contextlib.suppress(ApiError, TableError):
+                taken = replace(errand, reservation=await reserving)
+                await self.close(taken, GONE_BEFORE)
             raise
 
     async def close(self, errand: Errand, ending: Ending) -> None:
-        """Never fails the request, and goes on where the caller leaves."""
-        await asyncio.shield(self._close(errand, ending))
-
-    async def _close(self, errand: Errand, ending: Ending) -> None:
+        """Never fails the request."""
         cost = errand.cost(ending.usage)
         saved = None if ending.usage is None or cost is None else _saved(errand, ending.usage, cost, self._sessions.now)
         if ending.reply is not None and ending.usage is not None:
             self._note_speed(ending.reply, ending.usage, ending)
-        ids = self._remember(errand, ending)
-        await asyncio.to_thread(self._write, errand, _spent(errand, ending, cost, saved), ids)
+        spent = _spent(errand, ending, cost, saved)
+        self._unwritten.settlements.append(Settlement(errand.key, errand.reservation, spent, self._sessions.now))
+        self._unwritten.conversations.update(self._remember(errand, ending))
         _record(errand, ending, cost, saved)
+        if not self._delay:
+            await asyncio.shield(self.flush())  # the caller may leave
+        elif self._writing is None:
+            self._writing = asyncio.create_task(self._flush_later())
+
+    async def flush(self) -> None:
+        """Write down what is not yet."""
+        unwritten, self._unwritten = self._unwritten, _Unwritten()
+        await asyncio.to_thread(self._write, unwritten)
+
+    async def _flush_later(self) -> None:
+        try:
+            while self._unwritten.settlements:
+                await asyncio.sleep(self._delay)
+                await self.flush()
+        finally:  # whatever it died of, the next request begins anew
+            self._writing = None
 
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
@@ -116,30 +161,31 @@ class Accountant:
         elif ending.error is None:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
-    def _remember(self, errand: Errand, ending: Ending) -> list[str]:
-        """Ids of what the other processes are to know too: an answer, which a later request may lean on, however
-        short."""
+    def _remember(self, errand: Errand, ending: Ending) -> dict[str, int]:
+        """Ids of what is now known better and is worth telling other processes, each with the seconds that it keeps."""
         ask, usage, reply = errand.ask, ending.usage, ending.reply
         if usage is None or reply is None:
-            return []
+            return {}
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        conversation = id_of(ask, errand.key.id)
-        self._sessions.remember(conversation, after)
-        told = [conversation] if conversation and usage.input_tokens >= LEAST_TOKENS else []
-        if ask.protocol is not Protocol.RESPONSES or not ending.answer:
-            return told
-        answer = answer_id(errand.key.id, ending.answer)
-        self._sessions.remember(answer, Memory().after(errand.decision.model, usage.input_tokens, warm))
-        return [*told, answer]
+        conversation, key = id_of(ask, errand.key.id), errand.key.id
+        shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
+        if shared:
+            self._sessions.remember(conversation, after)
+        if ask.is_kept:
+            alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
+            for id in (answer_id(key, ending.answer), continued_id(ask, key)):
+                self._sessions.remember(id, alone)
+                shared[id] = ANSWER_KEPT_S
+        return {id: seconds for id, seconds in shared.items() if id}
 
-    def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
+    def _write(self, unwritten: _Unwritten) -> None:
         try:
-            self._ledger.settle(errand.key, errand.reservation, spent)
+            self._ledger.settle(unwritten.settlements)
         except TableError as error:
-            log.error("what a request cost is not counted: %s", error)
-        for id in ids:
-            self._sessions.share(id)
+            log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
+        for id, seconds in unwritten.conversations.items():
+            self._sessions.share(id, seconds)
         self._speeds.share_if_due()
 
 

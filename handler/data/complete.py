@@ -53,7 +53,7 @@ class Completer:
         except asyncio.CancelledError:
             await self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST))
             raise
-        errand = replace(errand, decision=served.decision)
+        errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)
 
     async def count_tokens(self, key: KeyRecord, ask: Ask, wire: Wire, live: Live) -> Response:
@@ -93,7 +93,9 @@ class Completer:
         passage = Passage(reply, wire, last_words, errand.ask.adds_usage)
 
         async def ended() -> None:
-            ending = Ending(reply.status, reply, passage.usage, passage.error, "", passage.answer_id, passage.seconds)
+            ending = Ending(
+                reply.status, reply, passage.usage, passage.error, passage.fault, passage.answer_id, passage.seconds
+            )
             await self._stages.accountant.close(errand, ending)
 
         return PassageResponse(passage, {**reply.headers, **errand.headers()}, ended)

@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 from handler.data.forward import Failed, Forwarder, Reply, milliseconds_since
 from handler.data.health import Health, Target
 from handler.errors import UpstreamFailed
-from handler.fleet import Fleet
+from handler.fleet import Fleet, Model
 from handler.flow import Ask, Attempt, Cause, Decision
 from handler.wire.wire import Wire
 
 MOST_ATTEMPTS = 8
 PAUSE_S = 0.25
 """The most that is waited before everybody is asked a second time; twice as long before the third."""
-LONGEST_PAUSE_S = 5.0
-"""An upstream that wants to be left alone for longer is not waited for: the caller is told."""
+LONGEST_WAIT_S = 2.0
+"""Deployments that are all to be left alone for longer are not waited for: the caller is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,57 +74,70 @@ class Failover:
         course = _Course(decision, time.monotonic() + self._patience.deadline_s)
         targets = self._targets(ask, decision, fleet, preferred)
         for turn in range(self._patience.rounds):
-            for target in self._callable(targets):
-                served = await self._try(course, target, ask, wire, len(targets) == 1, path)
+            for target in self._admitted(targets, course, turn):
+                served = await self._try(course, target, ask, wire, target is targets[-1], path)
                 if served is not None:
                     return served
                 if course.over:
-                    raise NotServed(course.last, course.decision)
-            targets = [target for target in targets if target not in course.spent]
-            pause = course.pause(turn)
-            if not targets or turn + 1 == self._patience.rounds or pause is None:
+                    raise NotServed(course.told, course.decision)
+            targets = [target for target in targets if course.stands(target)]
+            if not targets or turn + 1 == self._patience.rounds:
+                break
+            pause = course.pause(turn, min(map(self._health.wait, targets)))
+            if pause is None:
                 break
             await self._sleep(pause)
-        raise NotServed(course.last, course.decision)
+        raise NotServed(course.told, course.decision)
 
     async def _try(
-        self, course: "_Course", target: Target, ask: Ask, wire: Wire, alone: bool, path: str
+        self, course: "_Course", target: Target, ask: Ask, wire: Wire, last: bool, path: str
     ) -> Served | None:
         started = time.perf_counter()
+        left = max(course.deadline - time.monotonic(), 0.0)
+        # The last one is waited for: the others have been asked.
+        seconds = left if last or not ask.stream else min(left, self._patience.first_byte_s)
         try:
-            reply = await self._forwarder.call(target, ask, wire, self._seconds(course, ask, alone), path)
+            reply = await self._forwarder.call(target, ask, wire, seconds, path, holds_opening=not last)
         except Failed as failed:
-            if failed.blames:
-                self._health.failed(target, failed.retry_after)
-            else:
-                self._health.released(target)
+            self._blame(target, failed, path)
             course.note(target, failed, milliseconds_since(started))
             return None
-        except asyncio.CancelledError:
+        except BaseException:  # a client that left, above all: nobody else would end the trial
             self._health.released(target)
             raise
         self._health.answered(target)
         return Served(reply, _came_out(course.decision, target.model.name))
 
+    def _blame(self, target: Target, failed: Failed, path: str) -> None:
+        """What a deployment says to a request that is at fault itself shows that it is well. Another path than that of
+        completions may be unknown to it, which tells nothing."""
+        if path or (not failed.blames and failed.reply is None):
+            self._health.released(target)
+        elif failed.blames:
+            self._health.failed(target, failed.retry_after)
+        else:
+            self._health.answered(target)
+
     def _targets(self, ask: Ask, decision: Decision, fleet: Fleet, preferred: str) -> list[Target]:
-        names = (decision.model, *decision.fallbacks)
-        models = [fleet.by_name[name] for name in names]
-        of_each = [[Target(model, one) for one in model.serving(ask.protocol)] for model in models]
-        return [target for targets in of_each for target in self._health.order(targets, preferred)]
+        targets: list[Target] = []
+        for name in (decision.model, *decision.fallbacks):
+            model = fleet.by_name[name]
+            of_model = [Target(model, one) for one in model.serving(ask.protocol)]
+            targets += self._health.order(of_model, preferred)
+        if ask.leans_on and targets[0].deployment.base_url == preferred:
+            return [target for target in targets if target.deployment.base_url == preferred]
+        return targets
 
-    def _callable(self, targets: Sequence[Target]) -> Iterator[Target]:
-        """Those whose circuit is closed; where none is, the first: a doubtful answer is better than none."""
-        any_closed = False
+    def _admitted(self, targets: Sequence[Target], course: "_Course", turn: int) -> Iterator[Target]:
+        """Those that may be called. Where none may, the one that may be first is, once: a doubtful answer is better
+        than none."""
+        any_admitted = False
         for target in targets:
-            if self._health.closed(target):
-                any_closed = True
+            if course.stands(target) and self._health.admits(target):
+                any_admitted = True
                 yield target
-        if not any_closed:
-            yield targets[0]
-
-    def _seconds(self, course: "_Course", ask: Ask, alone: bool) -> float:
-        left = max(course.deadline - time.monotonic(), 0.0)
-        return min(left, self._patience.first_byte_s) if ask.stream and not alone else left
+        if not any_admitted and turn == 0:
+            yield min(targets, key=self._health.wait)
 
 
 class _Course:
@@ -133,43 +146,55 @@ class _Course:
     def __init__(self, decision: Decision, deadline: float) -> None:
         self.decision = decision
         self.deadline = deadline
-        self.last = Failed("", UpstreamFailed("no deployment could be called"))
-        self.spent: set[Target] = set()
-        """Not to be asked again."""
-        self._moves_on = True
+        self._last: Failed | None = None
+        self._spent: set[tuple[str, ...]] = set()
+        """Ids of targets that are not to be asked again."""
+        self._too_small: list[Model] = []
+        """Models that the request is too long for."""
+
+    @property
+    def told(self) -> Failed:
+        """What the caller is to hear."""
+        return self._last or Failed("", UpstreamFailed("no deployment could be called"))
 
     @property
     def over(self) -> bool:
-        attempts = len(self.decision.attempts)
-        return not self._moves_on or attempts >= MOST_ATTEMPTS or time.monotonic() >= self.deadline
+        moves_on = self._last is None or self._last.moves_on
+        return not moves_on or len(self.decision.attempts) >= MOST_ATTEMPTS or time.monotonic() >= self.deadline
+
+    def stands(self, target: Target) -> bool:
+        """Whether it may do better than what was tried."""
+        if self._last is None:
+            return True
+        return target.id not in self._spent and all(_may_be_larger(target.model, small) for small in self._too_small)
 
     def note(self, target: Target, failed: Failed, ms: float) -> None:
         attempt = Attempt(target.model.name, _host(target.deployment.base_url), failed.fault, round(ms, 1))
         self.decision = replace(self.decision, attempts=(*self.decision.attempts, attempt))
-        self.last = failed
-        self._moves_on = failed.moves_on
+        self._last = failed
+        if failed.too_long:
+            self._too_small.append(target.model)
         if not failed.again:
-            self.spent.add(target)
+            self._spent.add(target.id)
 
-    def pause(self, turn: int) -> float | None:
-        """Seconds, at random so that callers who failed together do not come back together; None where it would be
-        too long."""
-        wanted = self.last.retry_after or 0.0
-        pause = wanted + random.uniform(0, PAUSE_S * 2**turn)  # noqa: S311 - no secret
-        return pause if wanted <= LONGEST_PAUSE_S and time.monotonic() + pause < self.deadline else None
+    def pause(self, turn: int, wait: float) -> float | None:
+        """Seconds, `wait` and more at random, so that callers who failed together do not come back together; None
+        where it would be too long."""
+        pause = wait + random.uniform(0, PAUSE_S * 2**turn)  # noqa: S311 - no secret
+        return pause if wait <= LONGEST_WAIT_S and time.monotonic() + pause < self.deadline else None
+
+
+def _may_be_larger(model: Model, small: Model) -> bool:
+    if model.name == small.name:
+        return False
+    return model.context is None or small.context is None or model.context > small.context
 
 
 def _came_out(decision: Decision, model: str) -> Decision:
     if model == decision.model:
         return decision
-    ranked = next((one for one in decision.ranking if one.model == model), None)
-    return replace(
-        decision,
-        model=model,
-        cause=Cause.FAILOVER,
-        cost=ranked.cost if ranked else decision.cost,
-        confidence=ranked.quality if ranked else None,
-    )
+    quality = next((one.quality for one in decision.ranking if one.model == model), None)
+    return replace(decision, model=model, cause=Cause.FAILOVER, confidence=quality)
 
 
 def _host(base_url: str) -> str:

@@ -1,10 +1,12 @@
 """One call upstream: Target and Ask → Reply, over one client for the process's life."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +16,16 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from handler.data.health import Target
-from handler.errors import ApiError, BadRequest, Unavailable, UpstreamFailed, UpstreamTimeout
+from handler.data.opening import Opening, opening_of
+from handler.errors import (
+    ApiError,
+    BadRequest,
+    Unauthenticated,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamKeyRefused,
+    UpstreamTimeout,
+)
 from handler.fleet import BadFleet, expand
 from handler.flow import Ask
 from handler.wire.wire import Wire
@@ -23,12 +34,13 @@ PASSED_BACK = (
     "content-type",
     "content-encoding",
     "retry-after",
+    "retry-after-ms",
     "x-should-retry",
     "x-request-id",
     "request-id",
     "openai-processing-ms",
-    "x-codex-turn-state",
 )
+"""Nothing of the operator's limits with a provider, and nothing that has to come back to the same provider."""
 MOST_CONNECTIONS = 1000
 IDLE_SECONDS = 4.0
 """A connection is not used again after so long: many servers close theirs after 5."""
@@ -40,9 +52,14 @@ _REFUSED_HERE = frozenset((401, 402, 403, 404, 405))
 """Statuses by which a deployment says that it will not serve us; another may."""
 _PASSING = frozenset((408, 409, 425, 429))
 """Statuses, besides those from 500 on, that may be over in a moment."""
-_TOO_LONG = re.compile(rb"context_length_exceeded|prompt is too long|maximum context length")
-"""In the body of a 400 that is about this model alone."""
-_STREAMED_ERROR = re.compile(rb"\s*(event: ?error\b|(event: ?[\w.]*\r?\n)?data: ?\{\s*\"error\")")
+_TOO_LONG = re.compile(
+    rb"context[ _-]?(length|window|size|limit)|prompt is too long|maximum (prompt|number of tokens)", re.IGNORECASE
+)
+"""In the body of a 400 that is about this model alone, in the words of one provider or another."""
+
+LONGEST_OPENING = 64 * 1024
+"""Bytes of a stream that are held back at most until it says something."""
+_NUMBER = re.compile(r"\d{1,9}(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,8 @@ class Failed(Exception):
     """Whether the same may do better in a moment, and asking it again can do no harm."""
     retry_after: float | None = None
     """Seconds."""
+    too_long: bool = False
+    """Whether the request has more tokens than the model takes: a larger one may do better, and none else."""
 
 
 class Forwarder:
@@ -99,9 +118,11 @@ class Forwarder:
         self._timeout = httpx.Timeout(upstream_seconds, connect=connect_seconds).as_dict()
         self._credentials = credentials
 
-    async def call(self, target: Target, ask: Ask, wire: Wire, seconds: float, path: str = "") -> Reply:
+    async def call(
+        self, target: Target, ask: Ask, wire: Wire, seconds: float, path: str = "", holds_opening: bool = False
+    ) -> Reply:
         """The first bytes of a stream, or all of an answer, within so many seconds. Raises Failed. `path`: instead of
-        the wire's own."""
+        the wire's own. `holds_opening`: a stream has begun when it says something, not when it says that it begins."""
         started = time.perf_counter()
         answer: httpx.Response | None = None
         streams = False
@@ -109,7 +130,7 @@ class Forwarder:
             request = self._request(target, ask, wire, path or wire.path)
             async with asyncio.timeout(seconds):
                 answer = await self._transport.handle_async_request(request)
-                reply = await _read(target, answer, started)
+                reply = await _read(target, answer, started, holds_opening)
             _check(reply)
             streams = reply.rest is not None
         except FAULTS as error:  # a TimeoutError is an OSError
@@ -151,14 +172,25 @@ def broken_off(error: Exception, model: str) -> ApiError:
     return UpstreamFailed(f"{model} broke off in the middle of its answer")
 
 
-async def _read(target: Target, answer: httpx.Response, started: float) -> Reply:
+async def _read(target: Target, answer: httpx.Response, started: float, holds_opening: bool) -> Reply:
     if answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream"):
         rest = aiter(answer.aiter_raw())
-        first = await anext(rest, b"")
+        first = await _first(rest, holds_opening)
         return Reply(target, answer, first, {}, rest, milliseconds_since(started))
     body = b"".join([chunk async for chunk in answer.aiter_raw()])
     parsed = _object(body) if answer.is_success else {}
     return Reply(target, answer, body, parsed, None, milliseconds_since(started))
+
+
+async def _first(rest: AsyncIterator[bytes], holds_opening: bool) -> bytes:
+    """Empty for a stream that ends before it has said anything."""
+    begun = await anext(rest, b"")
+    while holds_opening and opening_of(begun) is Opening.NOTHING and len(begun) <= LONGEST_OPENING:
+        more = await anext(rest, b"")
+        if not more:
+            return b""
+        begun += more
+    return begun
 
 
 def _check(reply: Reply) -> None:
@@ -167,11 +199,13 @@ def _check(reply: Reply) -> None:
     if reply.rest is not None:
         if not reply.body:
             raise _failed(UpstreamFailed(f"{name} ended its stream before it began"))
-        if _STREAMED_ERROR.match(reply.body):
+        if opening_of(reply.body) is Opening.ERROR:
             raise Failed("error_event", UpstreamFailed(f"{name} answered with an error"))
     elif reply.answer.is_success:
         if not reply.parsed and "content-encoding" not in reply.answer.headers:
             raise _failed(UpstreamFailed(f"{name} answered with something that is not JSON"))
+        if reply.parsed.get("error"):
+            raise Failed("error_body", UpstreamFailed(f"{name} answered with an error"), reply)
     else:
         raise _refused(reply)
 
@@ -181,20 +215,35 @@ def _refused(reply: Reply) -> Failed:
     passing = status >= 500 or status in _PASSING
     too_long = status in (400, 413) and _TOO_LONG.search(reply.body) is not None
     here = status in _REFUSED_HERE
+    name = reply.target.model.name
+    if status == Unauthenticated.status:
+        # Not the caller's key: passed on, it would have them look for a fault in theirs.
+        refusal = UpstreamKeyRefused(f"{name} cannot be called: its provider does not take the key in the fleet file")
+        return Failed(str(status), refusal, again=False)
     return Failed(
         str(status),
-        UpstreamFailed(f"{reply.target.model.name} answered with status {status}"),
+        UpstreamFailed(f"{name} answered with status {status}"),
         reply,
         blames=passing or here,
         moves_on=passing or here or too_long,
         again=passing,
-        retry_after=_seconds(reply.answer.headers.get("retry-after")),
+        retry_after=_retry_after(reply.answer.headers),
+        too_long=too_long,
     )
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """A date is not read: model providers send seconds."""
-    return float(retry_after) if retry_after is not None and retry_after.strip().isdecimal() else None
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds; None where nothing is said, or nothing that can be read."""
+    milliseconds, told = headers.get("retry-after-ms"), headers.get("retry-after")
+    if milliseconds is not None and milliseconds.isdecimal():
+        return int(milliseconds) / 1000
+    if told is None:
+        return None
+    if _NUMBER.fullmatch(told):
+        return float(told)
+    with contextlib.suppress(ValueError):
+        return max(parsedate_to_datetime(told).timestamp() - time.time(), 0.0)
+    return None
 
 
 def _broken(error: Exception, model: str, begun: bool) -> Failed:

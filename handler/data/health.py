@@ -12,6 +12,8 @@ FAILURES = 3
 OPEN_S = 5.0
 """For so long at first, then twice as long each time that the trial after it fails too."""
 LONGEST_OPEN_S = 60.0
+LONGEST_ASKED_S = 3600.0
+"""A deployment that wants to be left alone for longer is tried once an hour all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,19 @@ class Target:
     deployment: Deployment
 
     @property
-    def id(self) -> tuple[str, str, str]:
-        return self.model.name, self.deployment.base_url, self.deployment.model
+    def id(self) -> tuple[str, ...]:
+        """Two keys of one provider are two places: one may be dead, or out of its quota, alone."""
+        deployment = self.deployment
+        return self.model.name, deployment.base_url, deployment.model, deployment.api_key
 
 
 @dataclass(slots=True)
 class _Circuit:
     failures: int = 0
-    openings: int = 0
+    pause: float = OPEN_S
+    """For how long it opens the next time."""
     open_until: float = 0.0
+    """0 while it is closed."""
     on_trial: bool = False
 
 
@@ -41,16 +47,18 @@ class Health:
     def __init__(self, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
         self._clock = clock
         self._random = rng or random.Random()  # noqa: S311 - balancing, not a secret
-        self._circuits: dict[tuple[str, str, str], _Circuit] = {}
+        self._circuits: dict[tuple[str, ...], _Circuit] = {}
 
     def order(self, targets: Sequence[Target], preferred: str = "") -> list[Target]:
         """In which they are to be tried: at random by their weights, the preferred (a base URL) first."""
         if len(targets) == 1:
             return list(targets)
-        drawn = {one.id: self._random.random() ** (1 / one.deployment.weight) for one in targets}
-        return sorted(targets, key=lambda one: (one.deployment.base_url != preferred, -drawn[one.id]))
+        # Of clocks that ring at random, each at the rate of its weight, one rings first in that share of the cases.
+        rings = [self._random.expovariate(one.deployment.weight) for one in targets]
+        places = sorted(range(len(targets)), key=lambda at: (targets[at].deployment.base_url != preferred, rings[at]))
+        return [targets[at] for at in places]
 
-    def closed(self, target: Target) -> bool:
+    def admits(self, target: Target) -> bool:
         """Whether it may be called; of those that ask after the pause, the first may."""
         circuit = self._circuits.get(target.id)
         if circuit is None or circuit.open_until == 0:
@@ -60,6 +68,11 @@ class Health:
         circuit.on_trial = True
         return True
 
+    def wait(self, target: Target) -> float:
+        """Seconds until it may be called."""
+        circuit = self._circuits.get(target.id)
+        return 0.0 if circuit is None else max(circuit.open_until - self._clock(), 0.0)
+
     def answered(self, target: Target) -> None:
         self._circuits.pop(target.id, None)
 
@@ -67,18 +80,17 @@ class Health:
         """`retry_after`: seconds that it asked to be left alone for."""
         circuit = self._circuits.setdefault(target.id, _Circuit())
         circuit.failures += 1
-        if retry_after is not None:
-            self._open(circuit, min(retry_after, LONGEST_OPEN_S))
-        elif circuit.on_trial or circuit.failures >= FAILURES:
-            self._open(circuit, min(OPEN_S * 2**circuit.openings, LONGEST_OPEN_S))
-            circuit.openings += 1
+        tried, circuit.on_trial = circuit.on_trial, False
+        until = self._clock() + min(retry_after or 0.0, LONGEST_ASKED_S)
+        # Of many that were on their way when it opened, only one counts.
+        if tried or (circuit.failures >= FAILURES and not self.wait(target)):
+            until = max(until, self._clock() + circuit.pause)
+            circuit.pause = min(2 * circuit.pause, LONGEST_OPEN_S)
+        if until > self._clock():
+            circuit.open_until = max(circuit.open_until, until)
 
     def released(self, target: Target) -> None:
-        """Of a call that told nothing: the client left, or the request was at fault."""
+        """Of a call that told nothing: the client left, or it could not be made."""
         circuit = self._circuits.get(target.id)
         if circuit is not None:
             circuit.on_trial = False
-
-    def _open(self, circuit: _Circuit, seconds: float) -> None:
-        circuit.open_until = self._clock() + seconds
-        circuit.on_trial = False

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from handler.data.sessions import LEAST_TOKENS, NOTHING, Memory, Recalled
 from handler.data.speeds import Speeds
 from handler.fleet import Model
-from handler.flow import Ask, Protocol, Usage
+from handler.flow import Ask, Cause, Decision, Protocol, Usage
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Outlook:
     def deployment(self, model: str) -> str:
         """Base URL of the one that has the conversation; "" where none has."""
         return self.leant_on.deployment(model) or self.memory.deployment(model)
+
+    def restated(self, decision: Decision) -> Decision:
+        """With what is expected of its model, where that is not the one that was chosen first."""
+        if decision.cause is not Cause.FAILOVER:
+            return decision
+        model = decision.model
+        return replace(decision, cost=self.costs[model], cached_tokens=self.cached.get(model, 0))
 
     @cached_property
     def _fastest(self) -> float:

@@ -16,6 +16,8 @@ log = logging.getLogger("nearvote.sessions")
 KIND = "session"
 KEPT_S = 3600
 """Past so long a silence no provider has a conversation any more, or it costs next to nothing to send it again."""
+ANSWER_KEPT_S = 30 * 86_400
+"""How long OpenAI keeps an answer that a request may lean on."""
 REMEMBERED = 20_000
 """Conversations that a process keeps in its memory."""
 FRESH_S = 3.0
@@ -116,13 +118,14 @@ class Sessions:
         if id:
             self._keep(id, memory)
 
-    def share(self, id: str) -> None:
+    def share(self, id: str, seconds: int) -> None:
         """Blocking: what this process knows of a conversation, for the others. The last writer wins: of two turns at
         once, either is a fair guess of what is cached."""
-        if self._table is None:
+        seen = self._seen.get(id)
+        if self._table is None or seen is None:
             return
         try:
-            self._table.write(KIND, id, _written(self._own(id)), int(self._now()) + KEPT_S)
+            self._table.write(KIND, id, _written(seen.memory), int(self._now()) + seconds)
         except TableError as error:
             log.error("a conversation is not shared: %s", error)
 

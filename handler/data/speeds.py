@@ -21,7 +21,7 @@ SHARE_S = 30.0
 """How often a process tells the others."""
 ATTEMPTS = 5
 
-Id = tuple[str, str, str]
+Id = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

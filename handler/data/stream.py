@@ -1,10 +1,11 @@
-"""A stream on its way through: bytes as they come, evidence before the end, an error where it breaks off."""
+"""A stream on its way through: events as they come, evidence before the end, an error where it breaks off."""
 
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
+import httpx
 import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -14,18 +15,18 @@ from handler.errors import ApiError
 from handler.flow import Usage
 from handler.wire.wire import Wire
 
-DONE = (b"data: [DONE]", b"data:[DONE]")
-_DONE_LINE = re.compile(rb"(?<=\n)data: ?\[DONE\]")
+_DONE_LINE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
 _TOLD = re.compile(rb'"usage" ?: ?\{|"message_start"')
-"""In a line that may say how many tokens were used."""
+"""In an event that may say how many tokens were used."""
 _ID = re.compile(rb'"id" ?: ?"([^"]{1,200})"')
+_BLANKS = (b"\n\n", b"\r\n\r\n")
 _EVENT = re.compile(rb"(\r?\n\r?\n)")
-LONGEST_LINE = 4 * 1024 * 1024
-"""Bytes of one that are kept to read the usage from; a longer one is passed on unread."""
+LONGEST_EVENT = 4 * 1024 * 1024
+"""Bytes of one that are kept until it is whole; a longer one is passed on in parts, unread."""
 
 
 class Passage:
-    """One stream. Iterate `chunks` once; afterwards `usage`, `error` and `seconds` say how it went."""
+    """One stream. Iterate `chunks` once; afterwards `usage`, `error`, `fault` and `seconds` say how it went."""
 
     def __init__(self, reply: Reply, wire: Wire, last_words: bytes = b"", hides_usage: bool = False) -> None:
         """`last_words` are sent before [DONE], or at the end of a stream that has none. `hides_usage`: the chunk that
@@ -34,10 +35,14 @@ class Passage:
         self._wire = wire
         self._last_words = last_words
         self._hides_usage = hides_usage
-        self._line = b""
+        self._ended = False
+        """Whether the end that its protocol asks for has come."""
         self._began = time.perf_counter()
         self.usage: Usage | None = None
         self.error: ApiError | None = None
+        """What we told of a stream that broke off."""
+        self.fault = ""
+        """Of the upstream, where it told an error itself."""
         self.seconds = 0.0
         """From the first bytes to the last."""
 
@@ -48,40 +53,58 @@ class Passage:
         return "" if found is None else found[1].decode(errors="replace")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        chunks = self._read()
-        if self._hides_usage:
-            chunks = _without_usage(chunks)
+        if "content-encoding" in self._reply.answer.headers:  # although nobody asked for it
+            chunks, self._ended = self._read(), True
+        else:
+            chunks = self._whole_events()
+            if self._hides_usage:
+                chunks = _without_usage(chunks)
+            if self._last_words:
+                chunks = _with_last_words(chunks, self._last_words)
         try:
-            async for chunk in _with_last_words(chunks, self._last_words) if self._last_words else chunks:
+            async for chunk in chunks:
                 yield chunk
         except FAULTS as error:
-            self.error = broken_off(error, self._reply.target.model.name)
-            yield b"\n\n" + self._wire.error_event(self.error)
+            if not self._ended:  # else the answer is whole, whatever became of the connection
+                self.error = broken_off(error, self._reply.target.model.name)
+                yield b"\n\n" + self._wire.error_event(self.error)
 
     async def close(self) -> None:
         await self._reply.answer.aclose()
 
+    async def _whole_events(self) -> AsyncIterator[bytes]:
+        """An event waits until it is whole: half of one would spoil the error that follows where the stream breaks
+        off. Raises RemoteProtocolError for a stream that ends before its answer does."""
+        held = b""
+        async for chunk in self._read():
+            whole, held = _cut(held + chunk)
+            if whole:
+                self._note(whole)
+                yield whole
+        self._note(held)
+        if not self._ended:
+            raise httpx.RemoteProtocolError("the stream ended before the answer")
+        if held:
+            yield held
+
     async def _read(self) -> AsyncIterator[bytes]:
-        self._note(self._reply.body)
         yield self._reply.body
         assert self._reply.rest is not None  # noqa: S101 - only streams come here
         async for chunk in self._reply.rest:
-            self._note(chunk)
+            self.seconds = time.perf_counter() - self._began
             yield chunk
 
-    def _note(self, chunk: bytes) -> None:
-        self.seconds = time.perf_counter() - self._began
-        *lines, rest = chunk.split(b"\n")
-        if lines:
-            lines[0] = self._line + lines[0]
-            self._line = b""
-            for line in lines:
-                if _TOLD.search(line) is not None:
+    def _note(self, events: bytes) -> None:
+        if not self._ended and (end := self._wire.ending.search(events)):
+            self._ended = True
+            self.fault = "error_event" if end["error"] else ""
+        if _TOLD.search(events):
+            for line in events.split(b"\n"):
+                if _TOLD.search(line):
                     self._use(line)
-        self._line = (self._line + rest)[: LONGEST_LINE + 1]
 
     def _use(self, line: bytes) -> None:
-        if not line.startswith(b"data:") or len(line) > LONGEST_LINE:
+        if not line.startswith(b"data:"):
             return
         try:
             event = orjson.loads(line.removeprefix(b"data:"))
@@ -120,38 +143,39 @@ class PassageResponse(StreamingResponse):
             await self._ended()
 
 
+def _cut(seen: bytes) -> tuple[bytes, bytes]:
+    """Whole events, and the beginning of the next."""
+    if seen.endswith(_BLANKS) or len(seen) > LONGEST_EVENT:
+        return seen, b""
+    end = max((at + len(blank) for blank in _BLANKS if (at := seen.rfind(blank)) >= 0), default=0)
+    return seen[:end], seen[end:]
+
+
 async def _with_last_words(chunks: AsyncIterator[bytes], last_words: bytes) -> AsyncIterator[bytes]:
-    held, before = b"", b"\n"  # before: the last byte passed on, which tells where a line starts
     async for chunk in chunks:
-        seen = before + held + chunk
-        done = _DONE_LINE.search(seen)
+        done = _DONE_LINE.search(chunk)
         if done:
-            yield seen[1 : done.start()] + last_words + seen[done.start() :]
+            yield chunk[: done.start()] + last_words + chunk[done.start() :]
             break
-        held = _perhaps_done(seen)
-        passed = seen[1 : len(seen) - len(held)]
-        before = passed[-1:] or before
-        yield passed
+        yield chunk
     else:
-        yield held + b"\n\n" + last_words
+        yield b"\n\n" + last_words
     async for chunk in chunks:
         yield chunk
 
 
 async def _without_usage(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """All but the chat event that has no choices and a usage; an event waits until it is whole."""
-    held = b""
+    """All but the chat event that has no choices and a usage."""
     async for chunk in chunks:
-        *events, held = _EVENT.split(held + chunk)
-        passed = b"".join(
-            event + blank for event, blank in zip(events[::2], events[1::2], strict=True) if not _only_usage(event)
-        )
-        if len(held) > LONGEST_LINE:
-            passed, held = passed + held, b""
+        passed = _spare(chunk) if _TOLD.search(chunk) else chunk
         if passed:
             yield passed
-    if held:
-        yield held
+
+
+def _spare(chunk: bytes) -> bytes:
+    pieces = [*_EVENT.split(chunk), b""]  # events and what separates them, in turn
+    pairs = zip(pieces[::2], pieces[1::2], strict=True)
+    return b"".join(event + blank for event, blank in pairs if not _only_usage(event))
 
 
 def _only_usage(event: bytes) -> bool:
@@ -162,10 +186,3 @@ def _only_usage(event: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return isinstance(chunk, dict) and chunk.get("choices") == [] and "usage" in chunk
-
-
-def _perhaps_done(seen: bytes) -> bytes:
-    """The unfinished last line, where it may yet turn out to be [DONE]: it waits for the next chunk."""
-    start = seen.rfind(b"\n") + 1
-    line = seen[start:]
-    return line if start and any(done.startswith(line) for done in DONE) else b""

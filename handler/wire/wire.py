@@ -1,5 +1,6 @@
 """What sets one protocol apart from another, as one value for each."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ class Wire:
     """Body and headers (lower-case names) → Ask. Raises BadRequest, naming the field."""
     usage: Callable[[Mapping[str, Any], Usage | None], Usage | None]
     """Of an answer or one event of a stream, over what earlier events told."""
+    ending: re.Pattern[bytes]
+    """In the event after which an answer is over; its group `error` is where the upstream says that it failed."""
     error_event: Callable[[ApiError], bytes]
     """What ends a stream that broke off."""
     last_words: Callable[[Decision, int], bytes]

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from handler.flow import Ask, Cause, Decision, Preferences, Prompt, Protocol, Se
 from handler.keys import KeyRecord
 from handler.ledger import NANO, Ledger
 from handler.sqlite_table import SqliteTable
+from handler.table import Count
 from tests.dynamodb_server import Clock
 
 NOW = 1_000.0
@@ -55,10 +57,11 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    clock, table = Clock(NOW), SqliteTable(tmp_path / "table.db")
+    clock = Clock(NOW)
+    table = SqliteTable(tmp_path / "table.db", clock)
     sessions, speeds = Sessions(table, clock), Speeds(table, clock)
-    ledger = Ledger(SqliteTable(tmp_path / "table.db", clock), clock)
-    return Desk(Accountant(ledger, sessions, speeds), ledger._table, sessions, speeds)  # type: ignore[arg-type]
+    ledger = Ledger(table, clock)
+    return Desk(Accountant(ledger, sessions, speeds, delay=0.0), table, sessions, speeds)
 
 
 def key(**options: Any) -> KeyRecord:
@@ -192,6 +195,45 @@ async def test_a_key_without_limits_writes_nothing_before_the_call(desk: Desk) -
     assert desk.counters == {}
 
 
+class Watched(SqliteTable):
+    """Keeps what is counted, write by write."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path, clock)
+        self.written: list[Sequence[Count]] = []
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        self.written.append(counts)
+        super().count(kind, counts)
+
+
+async def test_with_a_delay_what_several_requests_took_is_one_write(tmp_path: Path) -> None:
+    clock = Clock(NOW)
+    with closing(Watched(tmp_path / "table.db", clock)) as table:
+        accountant = Accountant(Ledger(table, clock), Sessions(table, clock), Speeds(table, clock), delay=0.05)
+        await asyncio.gather(*(accountant.close(errand(), answered()) for _ in range(10)))
+        assert table.written == []
+        await accountant.flush()
+        (counts,) = table.written
+        amounts = {"spent": 10 * round(ON_SMALL * NANO), "requests": 10, "tokens": 21_000}
+        assert [{name: count.amounts[name] for name in amounts} for count in counts] == [amounts]
+        await asyncio.sleep(0.1)
+
+
+async def test_after_the_delay_it_is_written_by_itself_again_and_again(tmp_path: Path) -> None:
+    clock = Clock(NOW)
+    with closing(Watched(tmp_path / "table.db", clock)) as table:
+        accountant = Accountant(Ledger(table, clock), Sessions(table, clock), Speeds(table, clock), delay=0.02)
+        for writes in (1, 2):
+            await accountant.close(errand(), answered())
+            for _ in range(100):
+                if len(table.written) == writes:
+                    break
+                await asyncio.sleep(0.02)
+            assert len(table.written) == writes
+            await asyncio.sleep(0.1)
+
+
 class Slow(Ledger):
     """Reserves once it may."""
 
@@ -204,7 +246,7 @@ class Slow(Ledger):
 
 async def test_a_caller_who_leaves_while_it_is_reserved_gives_all_of_it_back(desk: Desk) -> None:
     ledger = Slow(desk.table, Clock(NOW))
-    accountant = Accountant(ledger, desk.sessions, desk.speeds)
+    accountant = Accountant(ledger, desk.sessions, desk.speeds, delay=0.0)
     reserving = asyncio.create_task(accountant.reserve(errand(BUDGET)))
     await asyncio.sleep(0.05)
     reserving.cancel()
@@ -216,11 +258,11 @@ async def test_a_caller_who_leaves_while_it_is_reserved_gives_all_of_it_back(des
 
 
 async def test_a_caller_who_leaves_while_it_is_settled_does_not_stop_that(desk: Desk) -> None:
-    closing = asyncio.create_task(desk.accountant.close(errand(), answered()))
+    settling = asyncio.create_task(desk.accountant.close(errand(), answered()))
     await asyncio.sleep(0)
-    closing.cancel()
+    settling.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await closing
+        await settling
     for _ in range(100):
         if desk.counters:
             break
@@ -231,7 +273,7 @@ async def test_a_caller_who_leaves_while_it_is_settled_does_not_stop_that(desk: 
 async def test_a_table_that_fails_does_not_fail_the_request(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.table.close()
     await desk.accountant.close(errand(), answered())
-    assert "what a request cost is not counted" in caplog.text
+    assert "what 1 requests cost is not counted" in caplog.text
 
 
 async def test_a_conversation_is_remembered_by_the_model_that_answered(desk: Desk) -> None:
@@ -256,7 +298,7 @@ async def test_of_anthropics_input_that_is_cached_which_was_read_or_written(desk
 
 async def test_however_short_an_answer_is_others_know_who_gave_it(desk: Desk) -> None:
     """Only its provider can go on with it."""
-    of = errand(protocol=Protocol.RESPONSES)
+    of = errand(protocol=Protocol.RESPONSES, is_kept=True)
     await desk.accountant.close(of, answered(Usage(10, 5), answer="resp_1"))
     another = Sessions(desk.table, Clock(NOW))
     assert another.look(answer_id(key().id, "resp_1")).warm == {"small": Warm(10, NOW, "http://a/v1")}

@@ -30,7 +30,7 @@ def answers(server: AdminServer, authorization: str | None) -> set[tuple[int, st
     headers = {} if authorization is None else {"authorization": authorization}
     with httpx.Client(base_url=server.url, headers=headers) as client:
         found = [refused(client.request(method, path)) for method, path in server.routes if method != "HEAD"]
-    assert len(found) == 19
+    assert len(found) == 22
     return {(status, error["code"]) for status, error in found}
 
 

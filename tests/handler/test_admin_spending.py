@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Spent, Stake
+from handler.ledger import Ledger, Settlement, Spent, Stake
 from handler.sqlite_table import SqliteTable
 from tests.admin_server import AdminServer, refused, told
 
@@ -33,7 +33,7 @@ def settle(table: SqliteTable, key: KeyRecord, days_ago: int, spent: Spent) -> s
     """The day."""
     at = time.time() - days_ago * DAY
     ledger = Ledger(table, lambda: at)
-    ledger.settle(key, ledger.reserve(key, Stake(0.01, 100)), spent)
+    ledger.settle([Settlement(key, ledger.reserve(key, Stake(0.01, 100)), spent, at)])
     return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 

@@ -103,10 +103,16 @@ def send_at_once(server: Server, key: str, count: int, path: str = "/v1/chat/com
     return asyncio.run(send())
 
 
-def spent_by(server: Server, key: str) -> Mapping[str, int]:
+def settled_by(server: Server, key: str, requests: int) -> Mapping[str, int]:
+    """The day's counters, once so many requests are settled: that is a moment after their answers."""
+    deadline = time.monotonic() + WAIT_S
     with closing(SqliteTable(server.home / "state.db")) as table:
-        (day,) = Ledger(table).days(key.split("-")[1]).values()
-    return day
+        while True:
+            (day,) = Ledger(table).days(key.split("-")[1]).values()
+            if day.get("requests", 0) >= requests:
+                return day
+            assert time.monotonic() < deadline, f"{day} and no more"
+            time.sleep(0.05)
 
 
 def nano(answer: httpx.Response) -> int:
@@ -126,7 +132,7 @@ def test_64_requests_at_once_are_answered_while_the_budget_lasts(server: Server)
 
     estimate = float(answered[0].headers["x-nearvote-expected-cost"]) * NANO
     costs = [nano(answer) for answer in answered]
-    spent = spent_by(server, key)
+    spent = settled_by(server, key, len(answered))
     assert (spent["spent"], spent["requests"]) == (sum(costs), len(answered))
     assert sum(costs) <= budget * NANO + CALLERS * max(max(costs) - estimate, 0)
     assert len(answered) >= budget * NANO // estimate

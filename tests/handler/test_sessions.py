@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handler.data import sessions
-from handler.data.sessions import KIND, NOTHING, Memory, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import KEPT_S, KIND, NOTHING, Memory, Sessions, Warm, answer_id, continued_id, id_of
 from handler.flow import Ask, Preferences, Prompt, Session
 from handler.sqlite_table import SqliteTable
 from tests.dynamodb_server import Clock, OpenTable
@@ -74,7 +74,7 @@ def test_what_one_process_shares_another_finds(pair: Pair) -> None:
     pair.one.remember("a", FIRST)
     assert pair.one.peek("a") == FIRST
     assert pair.other.look("a") == NOTHING
-    pair.one.share("a")
+    pair.one.share("a", KEPT_S)
     pair.clock.seconds += sessions.FRESH_S
     assert pair.other.peek("a") is None
     assert pair.other.look("a") == FIRST
@@ -83,18 +83,18 @@ def test_what_one_process_shares_another_finds(pair: Pair) -> None:
 def test_a_turn_that_another_process_took_is_not_missed(pair: Pair) -> None:
     """Each went by its own memory, however old, and wrote it over the other's."""
     pair.one.remember("a", FIRST)
-    pair.one.share("a")
+    pair.one.share("a", KEPT_S)
     pair.clock.seconds = 1_010.0
     assert pair.other.look("a") == FIRST
     pair.other.remember("a", SECOND)
-    pair.other.share("a")
+    pair.other.share("a", KEPT_S)
     assert pair.one.peek("a") is None
     assert pair.one.look("a") == SECOND
 
 
 def test_what_is_in_the_table_is_not_taken_for_newer_than_what_was_not_shared(pair: Pair) -> None:
     pair.one.remember("a", FIRST)
-    pair.one.share("a")
+    pair.one.share("a", KEPT_S)
     pair.one.remember("a", SECOND)
     pair.clock.seconds += sessions.FRESH_S
     assert pair.one.look("a") == SECOND
@@ -102,8 +102,8 @@ def test_what_is_in_the_table_is_not_taken_for_newer_than_what_was_not_shared(pa
 
 def test_an_hour_of_silence_ends_a_conversation_for_the_others(pair: Pair) -> None:
     pair.one.remember("a", FIRST)
-    pair.one.share("a")
-    pair.clock.seconds += sessions.KEPT_S
+    pair.one.share("a", KEPT_S)
+    pair.clock.seconds += KEPT_S
     assert pair.other.look("a") == NOTHING
 
 
@@ -112,7 +112,7 @@ def test_without_a_table_a_process_goes_by_its_own_memory() -> None:
     alone = Sessions(None, clock)
     assert alone.peek("a") == NOTHING
     alone.remember("a", FIRST)
-    alone.share("a")
+    alone.share("a", KEPT_S)
     clock.seconds += 10 * sessions.FRESH_S
     assert (alone.peek("a"), alone.look("a")) == (FIRST, FIRST)
 
@@ -131,7 +131,7 @@ def test_a_table_that_fails_costs_a_discount_and_no_request(tmp_path: Path, capl
     known.remember("a", FIRST)
     table.close()
     clock.seconds += sessions.FRESH_S
-    known.share("a")
+    known.share("a", KEPT_S)
     assert (known.look("a"), known.look("b")) == (FIRST, NOTHING)
     assert [line.getMessage().partition(":")[0] for line in caplog.records] == [
         "a conversation is not shared",

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 import httpx
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +14,14 @@ from handler.data.stream import Passage
 from handler.errors import UpstreamFailed, UpstreamTimeout
 from handler.fleet import Deployment, Model, Price
 from handler.flow import Protocol, Usage
+from handler.wire.chat_completions import error_event
 from handler.wire.protocols import WIRES
 
 WORDS = b'data: {"nearvote":1}\n\n'
 FIRST = b'data: {"choices":[{"delta":{"content":"a dad said: data: [DONE] \xc3\xa9"}}]}\n\n'
 SECOND = b'data: {"choices":[{"delta":{"content":"\\ndata: [DONE]\\n"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n\n'
+FINISH = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 STREAM = FIRST + SECOND + USAGE + DONE
 
@@ -47,16 +48,26 @@ TARGET = Target(
 
 
 def passage(
-    chunks: Sequence[bytes], words: bytes = b"", fault: Exception | None = None, hides_usage: bool = False
+    chunks: Sequence[bytes],
+    words: bytes = b"",
+    fault: Exception | None = None,
+    hides_usage: bool = False,
+    protocol: Protocol = Protocol.CHAT,
 ) -> Passage:
-    first, *rest = chunks or [b""]
-    return passage_over(first, Chunks(rest, fault), words, hides_usage)
+    first, *rest = chunks
+    return passage_over(first, Chunks(rest, fault), words, hides_usage, protocol)
 
 
-def passage_over(first: bytes, rest: Chunks, words: bytes = b"", hides_usage: bool = False) -> Passage:
+def passage_over(
+    first: bytes,
+    rest: Chunks,
+    words: bytes = b"",
+    hides_usage: bool = False,
+    protocol: Protocol = Protocol.CHAT,
+) -> Passage:
     answer = httpx.Response(200, stream=rest)
     reply = Reply(TARGET, answer, first, {}, aiter(answer.aiter_raw()), 1.0)
-    return Passage(reply, WIRES[Protocol.CHAT], words, hides_usage)
+    return Passage(reply, WIRES[protocol], words, hides_usage)
 
 
 def passed(
@@ -77,9 +88,14 @@ def places_in(data: bytes) -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, len(data)), max_size=12)
 
 
-def test_each_chunk_is_passed_on_as_it_came() -> None:
-    chunks = [FIRST[:10], FIRST[10:], SECOND + USAGE, DONE[:6], DONE[6:]]
+def test_whole_events_are_passed_on_as_they_came() -> None:
+    chunks = [FIRST, SECOND + USAGE, b": a comment\r\n\r\n", DONE]
     assert passed(chunks) == chunks
+
+
+def test_an_event_waits_until_it_is_whole() -> None:
+    chunks = [FIRST[:10], FIRST[10:] + SECOND[:9], SECOND[9:] + USAGE, DONE[:6], DONE[6:]]
+    assert passed(chunks) == [FIRST, SECOND + USAGE, DONE]
 
 
 @given(places_in(STREAM))
@@ -95,32 +111,25 @@ def test_last_words_come_before_done_when_each_byte_comes_by_itself() -> None:
 TEXT = st.text(alphabet='data: [DONE]\n"', max_size=40).map(str.encode)
 
 
-@given(st.lists(TEXT, min_size=1, max_size=6))
+@given(st.lists(TEXT, max_size=6))
 def test_no_byte_is_lost_or_said_twice_whatever_the_upstream_sends(chunks: list[bytes]) -> None:
-    data = b"".join(chunks)
-    out = b"".join(passed(chunks, WORDS))
-    assert out.replace(WORDS, b"", 1).removesuffix(b"\n\n" if not has_done(data) else b"") == data
+    out = b"".join(passed([*chunks, b"\n\n", DONE], WORDS))
+    assert out.replace(WORDS, b"", 1) == b"".join(chunks) + b"\n\n" + DONE
 
 
 @given(st.lists(TEXT, min_size=1, max_size=6))
-def test_only_what_may_turn_out_to_be_done_is_held_back(chunks: list[bytes]) -> None:
+def test_only_the_beginning_of_an_event_is_held_back(chunks: list[bytes]) -> None:
     async def watch() -> None:
-        upstream = Chunks(chunks[1:])
+        upstream = Chunks(chunks[1:], READ_ERROR)
         out = b""
-        async for chunk in passage_over(chunks[0], upstream, WORDS).chunks():
-            out += chunk
+        async for chunk in passage_over(chunks[0], upstream).chunks():
             came = b"".join(chunks[: 1 + upstream.given])
-            if has_done(came) or WORDS in out:
+            if b"upstream_failed" in chunk:
                 return
-            line = came[came.rfind(b"\n") + 1 :]
-            held = line if any(done.startswith(line) for done in (b"data: [DONE]", b"data:[DONE]")) else b""
-            assert out + held == came
+            out += chunk
+            assert out == came[: came.rfind(b"\n\n") + 2]
 
     asyncio.run(watch())
-
-
-def has_done(data: bytes) -> bool:
-    return any(line.startswith((b"data: [DONE]", b"data:[DONE]")) for line in data.split(b"\n"))
 
 
 @pytest.mark.parametrize("done", [b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n", b"data: [DONE]"])
@@ -128,13 +137,25 @@ def test_done_is_known_in_each_spelling_that_clients_know(done: bytes) -> None:
     assert b"".join(passed([FIRST, done], WORDS)) == FIRST + WORDS + done
 
 
-@pytest.mark.parametrize("rest", [b"", b"data: [DO", b'data: {"choices":[]}', b'data: {"choices":[]}\n'])
+@pytest.mark.parametrize("rest", [b"", b'data: {"choices":[]}', b'data: {"choices":[]}\n'])
 def test_a_stream_without_done_ends_with_the_last_words_as_an_event_of_their_own(rest: bytes) -> None:
-    assert b"".join(passed([FIRST, rest], WORDS)) == FIRST + rest + b"\n\n" + WORDS
+    assert b"".join(passed([FIRST, FINISH, rest], WORDS)) == FIRST + FINISH + rest + b"\n\n" + WORDS
 
 
-def test_a_stream_of_nothing_is_the_last_words() -> None:
-    assert b"".join(passed([], WORDS)) == b"\n\n" + WORDS
+BROKE_OFF = b"\n\n" + error_event(UpstreamFailed("m broke off in the middle of its answer"))
+FELL_SILENT = b"\n\n" + error_event(UpstreamTimeout("m fell silent in the middle of its answer"))
+
+
+@pytest.mark.parametrize("words", [b"", WORDS])
+@pytest.mark.parametrize("rest", [b"", b"data: [DO", b'data: {"choices":[]}', USAGE])
+def test_a_stream_that_ends_before_its_answer_does_is_not_taken_for_whole(rest: bytes, words: bytes) -> None:
+    kept = rest if rest.endswith(b"\n\n") else b""
+    assert b"".join(passed([FIRST, rest], words)) == FIRST + kept + BROKE_OFF
+
+
+@pytest.mark.parametrize("end", [DONE, FINISH])
+def test_what_becomes_of_the_connection_after_the_end_of_the_answer_is_nothing_to_the_caller(end: bytes) -> None:
+    assert passed([FIRST, end], fault=READ_ERROR) == [FIRST, end]
 
 
 def test_a_second_done_is_passed_on_without_saying_them_again() -> None:
@@ -148,22 +169,19 @@ LOST_AS_TIMEOUT.__cause__ = aiohttp.ServerDisconnectedError()
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("fault", "event"),
     [
-        (READ_ERROR, UpstreamFailed("m broke off in the middle of its answer")),
-        (LOST_AS_TIMEOUT, UpstreamFailed("m broke off in the middle of its answer")),
-        (aiohttp.ClientPayloadError("not enough data"), UpstreamFailed("m broke off in the middle of its answer")),
-        (ConnectionResetError(), UpstreamFailed("m broke off in the middle of its answer")),
-        (LATE, UpstreamTimeout("m fell silent in the middle of its answer")),
-        (TimeoutError(), UpstreamTimeout("m fell silent in the middle of its answer")),
+        (READ_ERROR, BROKE_OFF),
+        (LOST_AS_TIMEOUT, BROKE_OFF),
+        (aiohttp.ClientPayloadError("not enough data"), BROKE_OFF),
+        (ConnectionResetError(), BROKE_OFF),
+        (LATE, FELL_SILENT),
+        (TimeoutError(), FELL_SILENT),
     ],
 )
 @pytest.mark.parametrize("words", [b"", WORDS])
-def test_a_stream_that_breaks_off_ends_with_an_error_event(
-    fault: Exception, error: UpstreamFailed | UpstreamTimeout, words: bytes
-) -> None:
-    event = b"\n\ndata: " + orjson.dumps(error.body()) + b"\n\n"
-    assert b"".join(passed([FIRST, SECOND[:9]], words, fault)) == FIRST + SECOND[:9] + event
+def test_a_stream_that_breaks_off_ends_with_an_error_event(fault: Exception, event: bytes, words: bytes) -> None:
+    assert b"".join(passed([FIRST, SECOND[:9]], words, fault)) == FIRST + event
 
 
 async def run(one: Passage) -> Passage:
@@ -186,7 +204,7 @@ def test_the_usage_is_found_however_the_bytes_are_split(places: list[int], words
 @pytest.mark.parametrize(
     "chunks",
     [
-        [],
+        [DONE],
         [FIRST, DONE],
         [b'data: {"usage":null}\n\n', DONE],
         [b'data: {"usage":{"prompt_tokens":null,"completion_tokens":3}}\n\n'],
@@ -225,6 +243,37 @@ def test_a_usage_beside_a_choice_is_passed_on() -> None:
     assert b"".join(passed([FIRST, last, DONE], hides_usage=True)) == FIRST + last + DONE
 
 
-def test_half_an_event_before_a_break_is_dropped_where_events_are_passed_on_whole() -> None:
-    event = b"\n\ndata: " + orjson.dumps(UpstreamTimeout("m fell silent in the middle of its answer").body()) + b"\n\n"
-    assert b"".join(passed([FIRST, SECOND[:9]], fault=LATE, hides_usage=True)) == FIRST + event
+ANSWERS = {
+    Protocol.CHAT: (
+        [DONE, b'data: {"choices":[{"finish_reason": "length"}]}\n\n'],
+        [b'data: {"error":{"message":"no"}}\n\n', b'data: {"error": "no"}\n\n'],
+    ),
+    Protocol.MESSAGES: (
+        [b'event: message_stop\ndata: {"type":"message_stop"}\n\n', b'data: {"type": "message_stop"}\n\n'],
+        [b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'],
+    ),
+    Protocol.RESPONSES: (
+        [b'data: {"type":"response.completed"}\n\n', b'data: {"type":"response.incomplete"}\n\n'],
+        [b'data: {"type":"error","message":"no"}\n\n', b'data: {"type":"response.failed"}\n\n'],
+    ),
+}
+"""Events that end an answer, and that end one which failed."""
+QUOTED = b'data: {"text":"[DONE] \\"finish_reason\\":\\"stop\\" \\"type\\":\\"message_stop\\" \\"error\\":{"}\n\n'
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_a_stream_is_whole_with_the_end_that_its_protocol_asks_for(protocol: Protocol) -> None:
+    ends, failures = ANSWERS[protocol]
+    for end in ends:
+        ended = await run(passage([QUOTED, end], protocol=protocol))
+        assert (ended.error, ended.fault) == (None, "")
+    for failure in failures:
+        ended = await run(passage([QUOTED, failure], protocol=protocol))
+        assert (ended.error, ended.fault) == (None, "error_event")
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_an_end_that_an_answer_only_talks_about_is_none(protocol: Protocol) -> None:
+    for end in (b"", *(end for other in Protocol if other is not protocol for end in ANSWERS[other][0])):
+        ended = await run(passage([QUOTED, end], protocol=protocol))
+        assert isinstance(ended.error, UpstreamFailed)

@@ -405,10 +405,9 @@ def test_the_data_plane_may_read_what_it_serves_by_and_write_what_requests_leave
     ]
 
 
-def test_the_control_plane_may_edit_the_index_and_the_keys(stream: Deployed) -> None:
+def test_the_control_plane_may_edit_the_index_the_fleet_and_the_keys(stream: Deployed) -> None:
     assert statements(stream, "ControlRole") == [
-        allow("ReadFleet", "s3:GetObject", "Bucket.Arn/fleet.yaml"),
-        allow("EditIndex", ["s3:GetObject", "s3:PutObject"], "Bucket.Arn/index/*"),
+        allow("EditIndexAndFleet", ["s3:GetObject", "s3:PutObject"], ["Bucket.Arn/fleet.yaml", "Bucket.Arn/index/*"]),
         may_see_missing("fleet.yaml", "index/*"),
         allow("ManageKeys", ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"], "Table.Arn"),
         allow("ReadSecret", "secretsmanager:GetSecretValue", "Secret"),
