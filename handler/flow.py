@@ -184,7 +184,7 @@ class Ranked:
     latency_ms: float | None = None
     """Expected until its answer is whole; None while it was never seen to answer."""
     terms: Mapping[str, float] = field(default_factory=dict)
-    """What the quality is the sum of, before it is kept within 0..1; for evidence."""
+    """What the quality is the sum of, before the fit is kept within its bounds; for evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,8 +161,9 @@ def with_admin(command: Callable[Concatenate[Admin, Own], None]) -> Callable[...
 
     ctx, *options, _, _ = signature(run).parameters.values()
     _, *its_own = signature(command).parameters.values()
-    run.__signature__ = Signature([ctx, *its_own, *options])  # type: ignore[attr-defined]
-    return update_wrapper(run, command)
+    wrapped = update_wrapper(run, command)
+    wrapped.__signature__ = Signature([ctx, *its_own, *options])  # type: ignore[attr-defined]
+    return wrapped
 
 
 def _object(content: bytes | str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from typer.testing import CliRunner, Result
 from handler import catalogue
 from handler.control.embedding import LazyEmbedder
 from handler.fleet import KEY, parse, version_of
+from handler.keys import KeyStore
+from handler.ledger import Ledger, Settlement, Spent
+from handler.sqlite_table import SqliteTable
 from index.edits import Upload, add
 from index.store import open_store
 from index.versions import Repository
@@ -179,13 +183,75 @@ def test_an_empty_option_takes_away_what_was_there(run: Run) -> None:
     assert printed(endless) == printed(cleared) | {"expires_at": None}
 
 
+LIMITS = {
+    "route_models": ["gpt-*", "claude-*"],
+    "baseline_model": "maxi",
+    "budget_day": 0.5,
+    "budget_month": 10.0,
+    "budget_total": 100.0,
+    "requests_per_minute": 60,
+    "tokens_per_minute": 100_000,
+    "max_latency_ms": 2_500.0,
+    "speed": 0.1,
+}
+
+
+def test_a_key_takes_limits_when_it_is_created_and_when_it_is_changed(run: Run) -> None:
+    options = (
+        *("--route-model", "gpt-*", "--route-model", "claude-*", "--baseline-model", "maxi"),
+        *("--budget-day", "0.5", "--budget-month", "10", "--budget-total", "100"),
+        *("--requests-per-minute", "60", "--tokens-per-minute", "100000"),
+        *("--max-latency-ms", "2500", "--speed", "0.1"),
+    )
+    created = printed(run("keys", "create", "--name", "a", *options, "--json"))
+    plain = printed(run("keys", "create", "--name", "b", "--json"))
+    changed = printed(run("keys", "change", plain["id"], *options, "--json"))
+    assert [{name: record[name] for name in LIMITS} for record in (created, changed)] == [LIMITS, LIMITS]
+
+
+def test_0_takes_a_limit_away_and_leaves_the_others(run: Run) -> None:
+    record = printed(
+        run("keys", "create", "--name", "a", "--budget-day", "0.5", "--speed", "0.1", "--dial", "3", "--json")
+    )
+    cleared = printed(run("keys", "change", record["id"], "--budget-day", "0", "--dial", "0", "--json"))
+    assert (cleared["budget_day"], cleared["speed"], cleared["dial"]) == (None, 0.1, 0.0)
+    none = ("--speed", "0", "--baseline-model", "", "--route-model", "", "--requests-per-minute", "0")
+    assert printed(run("keys", "change", record["id"], *none, "--json")) == cleared | {"speed": None}
+
+
+def test_what_a_key_spent_is_told_by_the_day_and_in_sums(run: Run, admin_home: Path) -> None:
+    id = printed(run("keys", "create", "--name", "a", "--budget-month", "10", "--json"))["id"]
+    with closing(SqliteTable(admin_home / "state.db")) as table:
+        key = KeyStore(table, b"pepper").get(id)
+        assert key is not None
+        Ledger(table).settle([Settlement(key, None, Spent(0.000_012_9, 230, 0.25), time.time())])
+    sums = {"spent": 0.000_012_9, "saved": 0.25, "requests": 1, "tokens": 230}
+    told = printed(run("keys", "spending", id, "--json"))
+    (day,) = told["days"]
+    assert told == {
+        "id": id,
+        "days": [{"date": day["date"], **sums}],
+        "month": sums,
+        "total": sums,
+        "budgets": {"day": None, "month": 10.0, "total": None},
+    }
+    lines = [re.split("  +", line) for line in text(run("keys", "spending", id, "--days", "1")).splitlines()]
+    shown = ["0.000013", "0.250000", "1", "230"]
+    assert lines == [
+        ["period", "spent", "saved", "requests", "tokens", "budget"],
+        [day["date"], *shown, "-"],
+        ["this month", *shown, "10.0"],
+        ["in all", *shown, "-"],
+    ]
+
+
 def test_a_key_is_revoked(run: Run) -> None:
     id = printed(run("keys", "create", "--name", "f", "--json"))["id"]
     assert printed(run("keys", "revoke", id, "--json"))["revoked"] is True
     assert text(run("keys", "show", id)).splitlines()[1].split()[-2] == "True"
 
 
-@pytest.mark.parametrize("command", ["show", "change", "revoke"])
+@pytest.mark.parametrize("command", ["show", "change", "revoke", "spending"])
 def test_an_unknown_key_is_told(run: Run, command: str) -> None:
     told = "error: no key 'nobody'; `nearvote keys list` shows those that exist\n"
     assert refusal(run("keys", command, "nobody")) == told

@@ -23,6 +23,7 @@ from tests.bench.quality import (
     pairs,
     reliability,
     runs,
+    sessions,
     sources,
     unseen,
 )
@@ -31,7 +32,7 @@ from tests.bench.quality.report import Part, as_json, as_text
 from tests.bench.quality.runs import Compared, Run
 from tests.bench.quality.sources import Missing, Sources
 
-PARTS = ("pairs", "fleets", "dial", "unseen", "reliability", "edits", "agent-turns")
+PARTS = ("pairs", "fleets", "dial", "unseen", "reliability", "edits", "agent-turns", "sessions")
 DATA = Path("../shared/data")
 
 
@@ -54,6 +55,7 @@ class Bench:
             "unseen": lambda: unseen.part(self._left_out),
             "reliability": self._reliability,
             "edits": lambda: edits.part(self._sources, self._seeds),
+            "sessions": lambda: sessions.part(self._sources.zeroeval, self._seeds),
             "agent-turns": lambda: agent_turns.part(cases.pairs(self._sources, self._seeds), sources.embed_texts),
         }
 
