@@ -15,7 +15,7 @@ from scripts.evaluation.arrays import Numbers
 from scripts.evaluation.curves import hull
 from scripts.evaluation.outcomes import split
 from scripts.evaluation.upload import Prompts
-from tests.bench.quality import rides, traces
+from tests.bench.quality import traces
 from tests.bench.quality.cases import DOMINATED, INDEXED_FLEET, SIX, ZEROEVAL_PAIRS, with_cache
 from tests.bench.quality.report import Cell, Part, Table, over
 from tests.bench.quality.rides import Choice, Router, always, ride, switches
@@ -31,7 +31,7 @@ USER_TURNS = {"chats": 1.0, "agent loops": 0.25}
 DIALS = (1.0, 3.0, 5.0, 7.0, 9.0)
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 """Of the way from the cheapest model's quality to the dearest's."""
-SEEDS = 5
+SEEDS = 8
 CONVERSATIONS = 20
 MIX, UNAWARE, STICKY, AWARE = "whole conversations by lot", "turn by turn, cache unseen", "sticky forever", "nearvote"
 AHEAD = "nearvote, looking ahead"
@@ -139,7 +139,7 @@ def world(prompts: Prompts, fleet: Fleet, user_turns: float, count: int, seed: i
 
 
 def compare(world: World) -> Compared:
-    routers = [rides.Router(world.fleet, world.ballot, world.polled, dial) for dial in DIALS]
+    routers = [Router(world.fleet, world.ballot, world.polled, dial) for dial in DIALS]
     dearest, *_, cheapest = world.fleet.dearest_first
     return Compared(
         world.bill(always(cheapest)),
