@@ -53,3 +53,4 @@ clean:
 include infra/build.mk
 include infra/checks.mk
 include tests/bench/peers/peers.mk
+include infra/catalogue.mk

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -47,7 +48,25 @@ async def read_body(request: Request, most: int) -> bytes:
         if size > most:
             raise BodyTooLarge(f"the body has more than the {most} bytes that are taken")
         chunks.append(chunk)
-    return b"".join(chunks)
+    return _unpacked(b"".join(chunks), request.headers.get("content-encoding", "identity"), most)
+
+
+def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
+    """Some coding agents send their long bodies packed."""
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise BadRequest(f"the body is encoded as {encoding!r}; gzip or none is taken", code="invalid_encoding")
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise BadRequest("the body is not gzip", code="invalid_encoding") from error
+    if len(unpacked) > most:
+        raise BodyTooLarge(f"the body has more than the {most} bytes that are taken, unpacked")
+    if not unpacker.eof:
+        raise BadRequest("the gzip body ends too early", code="invalid_encoding")
+    return unpacked
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

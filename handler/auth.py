@@ -35,4 +35,5 @@ class Authenticator:
 def _presented(request: Request) -> str:
     """Anthropic's clients send their key in a header of its own."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return bearer or request.headers.get("x-api-key", "").strip()

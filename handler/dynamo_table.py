@@ -100,20 +100,23 @@ class DynamoTable:
             self._client.put_item(TableName=self._name, Item=item)
 
     def count(self, kind: str, counts: Sequence[Count]) -> None:
-        """One update a count; where one is refused, those before it are taken back."""
-        done: list[Count] = []
-        for count in counts:
+        """One update a count; where one is refused, those before it are taken back. Not one transaction: those fail
+        where many callers count at once, as they do here. Until it is taken back, a count stands in others' way.
+        Where the store fails in the middle, what was added stays."""
+        for place, count in enumerate(counts):
             try:
                 self._add(kind, count)
-            except TableError:
-                for earlier in done:
-                    taken_back = {counter: -amount for counter, amount in earlier.amounts.items()}
-                    self._add(kind, replace(earlier, amounts=taken_back, limits={}))
+            except OverLimit:
+                for earlier in counts[:place]:
+                    self._take_back(kind, earlier)
                 raise
-            done.append(count)
 
     def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
         return {item["id"]["S"]: _numbers(item) for item in self._items(kind) if self._live(item)}
+
+    def _take_back(self, kind: str, count: Count) -> None:
+        amounts = {counter: -amount for counter, amount in count.amounts.items()}
+        self._add(kind, replace(count, amounts=amounts, limits={}))
 
     def _add(self, kind: str, count: Count) -> None:
         """Counters are attributes `n_<name>`."""

@@ -13,6 +13,7 @@ ApiError                     status type                     code               
 ├── BudgetSpent              429    rate_limit_error         budget_exceeded           no
 ├── RateLimited              429    rate_limit_error         rate_limit_exceeded       yes
 ├── UpstreamFailed           502    upstream_error           upstream_failed           yes
+├── UpstreamKeyRefused       502    upstream_error           upstream_key_refused      no
 ├── Unavailable              503    server_error             (given)                   yes
 ├── UpstreamTimeout          504    upstream_error           upstream_timeout          yes
 └── Internal                 500    server_error             internal_error            yes
@@ -38,6 +39,8 @@ _ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
@@ -134,6 +137,12 @@ class RateLimited(ApiError):
 
 class UpstreamFailed(ApiError):
     status, type, code, retryable = 502, "upstream_error", "upstream_failed", True
+
+
+class UpstreamKeyRefused(ApiError):
+    """The provider does not take the key that the fleet file has for it."""
+
+    status, type, code = 502, "upstream_error", "upstream_key_refused"
 
 
 class Unavailable(ApiError):

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Self
@@ -24,7 +24,7 @@ from handler.flow import AUTO, Need, Protocol, Usage
 from handler.rules import Rule
 from handler.yaml_lines import line_of
 from index.store import ObjectStore
-from index.types import Candidate
+from index.types import Candidate, Fault
 
 KEY = "fleet.yaml"
 """Its place in the object store."""
@@ -34,6 +34,9 @@ TYPICAL = Usage(TYPICAL_INPUT_TOKENS, TYPICAL_OUTPUT_TOKENS)
 PER = 1_000_000
 """Prices are dollars for this many tokens."""
 
+OURS = ("NEARVOTE_", "AWS_")
+"""What no provider is to be sent: whoever may write the fleet file may not read these."""
+
 _REFERENCE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 Tokens = Annotated[int, Field(gt=0)]
@@ -42,6 +45,11 @@ Dollars = Annotated[float, Field(ge=0)]
 
 class BadFleet(Exception):
     """The fleet file cannot be used; the text says where and why."""
+
+    def __init__(self, text: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults)
+        """The complaints, each with its line, where they are of single lines."""
 
 
 class _Strict(BaseModel):
@@ -85,6 +93,14 @@ class Deployment(_Strict):
     """What it speaks."""
     stream_usage: bool = True
     """Whether it knows `stream_options`, by which a stream's usage is asked for."""
+
+    @field_validator("base_url", "api_key")
+    @classmethod
+    def _no_secret_of_ours(cls, value: str) -> str:
+        ours = [name for name in _REFERENCE.findall(value) if name.startswith(OURS)]
+        if ours:
+            raise ValueError(f"${{{ours[0]}}} is nearvote's own or AWS's, and not for a provider")
+        return value
 
 
 class Model(_Strict):
@@ -195,15 +211,21 @@ def parse(data: bytes) -> FleetFile:
         root = yaml.compose(data, Loader=yaml.SafeLoader)
         written = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadFleet(f"{KEY} is not YAML: {error}") from error
+        raise BadFleet(f"{KEY} is not YAML: {error}", _not_yaml(error)) from error
     defaults = _defaults(written)
     try:
         fleet = Fleet.model_validate(_filled(written, defaults))
     except ValidationError as error:
-        raise BadFleet(f"{KEY}: " + "; ".join(_complaints(error, root))) from error
+        faults = _complaints(error, root)
+        told = "; ".join(f"line {fault.line}: {fault.reason}" for fault in faults)
+        raise BadFleet(f"{KEY}: {told}", faults) from error
     defaulted = {model.name: tuple(found) for model, found in zip(fleet.models, defaults, strict=True) if found}
     date = catalogue.load().date if defaulted else ""
-    return FleetFile(fleet, hashlib.sha256(data).hexdigest()[:16], defaulted, date)
+    return FleetFile(fleet, version_of(data), defaulted, date)
+
+
+def version_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def stored_candidates(store: ObjectStore) -> tuple[Candidate, ...]:
@@ -239,7 +261,9 @@ def _defaults(written: Any) -> list[dict[str, Any]]:
 
 
 def _left_out(model: Any) -> dict[str, Any]:
-    name = model.get("catalogue", model.get("name")) if isinstance(model, dict) else None
+    if not isinstance(model, dict) or model.keys() >= catalogue.FIELDS:
+        return {}
+    name = model.get("catalogue", model.get("name"))
     known = catalogue.load().find(name) if isinstance(name, str) and name else {}
     return {field: value for field, value in known.items() if field not in model}
 
@@ -251,12 +275,26 @@ def _filled(written: Any, defaults: list[dict[str, Any]]) -> Any:
     return {**written, "models": models}
 
 
-def _complaints(error: ValidationError, root: yaml.Node | None) -> list[str]:
+def _complaints(error: ValidationError, root: yaml.Node | None) -> list[Fault]:
+    """Without those of a list that is too short for what was wrong in it."""
+    found = error.errors()
     return [
-        f"line {line_of(root, complaint['loc'])}: {'.'.join(map(str, complaint['loc'])) or 'the file'}: "
-        f"{_said(complaint)}"
-        for complaint in error.errors()
+        Fault(
+            line_of(root, complaint["loc"]), f"{'.'.join(map(str, complaint['loc'])) or 'the file'}: {_said(complaint)}"
+        )
+        for complaint in found
+        if not (complaint["type"] == "too_short" and any(_within(other["loc"], complaint["loc"]) for other in found))
     ]
+
+
+def _within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _not_yaml(error: Exception) -> list[Fault]:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return [Fault(error.problem_mark.line + 1, f"not YAML: {error.problem}")]
+    return []
 
 
 def _said(complaint: ErrorDetails) -> str:

@@ -122,7 +122,7 @@ class Session:
     """The conversation that a request belongs to."""
 
     id: str
-    """As the client names it, else a fingerprint of its opening; "" where there is nothing to tell by."""
+    """A fingerprint of the client's name for it and of its opening; "" where there is nothing to tell by."""
     named: bool = False
     """Whether the client names it."""
 
@@ -147,6 +147,8 @@ class Ask:
     session: Session = Session("")
     leans_on: str = ""
     """The id of an answer or a conversation that only the provider which has it can go on with."""
+    is_kept: bool = False
+    """Whether the provider keeps the answer, so that later requests may lean on it."""
     writes_cache: bool = False
     """Whether it asks the provider to take its input into the prompt cache."""
     instead_of: str = ""
@@ -182,7 +184,7 @@ class Ranked:
     latency_ms: float | None = None
     """Expected until its answer is whole; None while it was never seen to answer."""
     terms: Mapping[str, float] = field(default_factory=dict)
-    """What the quality is the sum of, before it is kept within 0..1; for evidence."""
+    """What the quality is the sum of, before the fit is kept within its bounds; for evidence."""
 
 
 @dataclass(frozen=True, slots=True)

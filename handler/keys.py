@@ -50,10 +50,10 @@ Globs = Annotated[tuple[Model, ...], Field(max_length=100)]
 Dial = Annotated[float, Field(ge=0, le=10, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Seconds = Annotated[int, Field(gt=0, strict=True)]
-Dollars = Annotated[float, Field(gt=0, le=1_000_000_000, allow_inf_nan=False)]
-PerMinute = Annotated[int, Field(gt=0, strict=True)]
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Dollars = Annotated[float, Field(gt=0, le=1_000_000_000, strict=True, allow_inf_nan=False)]
+PerMinute = Annotated[int, Field(gt=0, le=1_000_000_000, strict=True)]
+Milliseconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class KeyOptions(BaseModel):

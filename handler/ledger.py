@@ -5,18 +5,18 @@ kind `spend#KEY`, id of a day, a month, `total` or a minute.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from handler.errors import BudgetSpent, RateLimited
 from handler.keys import KeyRecord
-from handler.table import Count, OverLimit, Table
+from handler.table import Count, OverLimit, Table, TableError
 
 NANO = 1_000_000_000
 TOTAL = "total"
 DAY_S = 86_400
-KEPT_S = 400 * DAY_S
+KEPT_DAYS = 400
 """How long the counters of a day or a month are kept."""
 MINUTE_S = 60
 
@@ -50,6 +50,17 @@ class Spent:
     """Dollars less than the baseline; below 0 where it was more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One request that is over."""
+
+    key: KeyRecord
+    reservation: Reservation | None
+    spent: Spent
+    at: float
+    """Seconds since the epoch: when it was over."""
+
+
 class Ledger:
     """Every method blocks for one write or read, and raises TableError where the table fails."""
 
@@ -68,10 +79,22 @@ class Ledger:
             raise _refusal(error.id, key, at) from error
         return Reservation(stake, at)
 
-    def settle(self, key: KeyRecord, reservation: Reservation | None, spent: Spent) -> None:
-        """`spent` instead of what was reserved."""
-        at = self._now() if reservation is None else reservation.at
-        self._table.count(_kind(key.id), tuple(_settled(key, reservation, spent, at)))
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """What was spent instead of what was reserved; of many requests in few writes."""
+        sums: dict[str, dict[str, Count]] = {}
+        for one in settlements:
+            of_key = sums.setdefault(_kind(one.key.id), {})
+            at = one.at if one.reservation is None else one.reservation.at
+            for count in _settled(one.key, one.reservation, one.spent, at):
+                of_key[count.id] = _sum(of_key.get(count.id), count)
+        failed: list[TableError] = []
+        for kind, counts in sums.items():
+            try:
+                self._table.count(kind, tuple(counts.values()))
+            except TableError as error:
+                failed.append(error)  # the others are counted all the same
+        if failed:
+            raise failed[0]
 
     def days(self, key_id: str) -> dict[str, Mapping[str, int]]:
         """The counters of each day, by ISO date, oldest first."""
@@ -96,15 +119,24 @@ def _kind(key_id: str) -> str:
     return f"spend#{key_id}"
 
 
+def _sum(one: Count | None, other: Count) -> Count:
+    if one is None:
+        return other
+    names = {**one.amounts, **other.amounts}
+    amounts = {name: one.amounts.get(name, 0) + other.amounts.get(name, 0) for name in names}
+    return replace(other, amounts=amounts)
+
+
 def _reserved(key: KeyRecord, stake: Stake, at: float) -> Iterator[Count]:
-    for id, budget, expires_at in _budgets(key, at):
-        if budget is not None:
-            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
+    """The rate comes first: what it refuses, which may be much, then never stands in the way of a budget."""
     rates = {REQUESTS: key.requests_per_minute, TOKENS: key.tokens_per_minute}
     limits = {name: limit for name, limit in rates.items() if limit is not None}
     if limits:
         amounts = {REQUESTS: 1, TOKENS: stake.tokens}
         yield Count(_minute(at), {name: amounts[name] for name in limits}, limits, int(at) + 2 * MINUTE_S)
+    for id, budget, expires_at in _budgets(key, at):
+        if budget is not None:
+            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
 
 
 def _settled(key: KeyRecord, reservation: Reservation | None, spent: Spent, at: float) -> Iterator[Count]:
@@ -126,7 +158,7 @@ def _facts(spent: Spent) -> dict[str, int]:
 
 def _budgets(key: KeyRecord, at: float) -> tuple[tuple[str, float | None, int | None], ...]:
     """Each period's id, its budget in dollars, and when its counters expire."""
-    kept = int(at) + KEPT_S
+    kept = int(at) + KEPT_DAYS * DAY_S
     return (
         (_day(at), key.budget_day, kept),
         (_day(at)[:7], key.budget_month, kept),
@@ -143,7 +175,7 @@ def _refusal(id: str, key: KeyRecord, at: float) -> BudgetSpent | RateLimited:
         return RateLimited(message, retry_after=wait)
     budgets = {_day(at): ("today", key.budget_day), _day(at)[:7]: ("this month", key.budget_month)}
     period, budget = budgets.get(id, ("in all", key.budget_total))
-    message = f"this key may spend ${budget:g} {period}, and this request could pass that"
+    message = f"this key may spend ${budget:.12g} {period}, and this request could pass that"
     return BudgetSpent(message)
 
 

@@ -36,8 +36,8 @@ class Settings:
     """Threads that embed; 0: one a core."""
     waiting_decisions: int = 256
     """Prompts that may wait for the embedder; past them, the default model answers with cause `busy`."""
-    body_bytes: int = 20 * 1024 * 1024
-    """The largest request to the data plane."""
+    body_bytes: int = 32 * 1024 * 1024
+    """The largest request to the data plane; Anthropic takes as much."""
     connect_seconds: float = 5.0
     upstream_seconds: float = 600.0
     """How long an upstream may be silent."""

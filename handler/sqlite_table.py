@@ -33,6 +33,7 @@ _SCHEMA = (
         PRIMARY KEY (kind, id, counter)
     ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS expiring ON records (expires_at) WHERE expires_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS expiring_counters ON counters (expires_at) WHERE expires_at IS NOT NULL",
 )
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 _GET = f"SELECT id, value, revision FROM records WHERE kind = :kind AND id = :id AND {_LIVE}"  # noqa: S608
@@ -49,12 +50,11 @@ _UPDATE = f"""
 _WRITE = """
     INSERT INTO records (kind, id, value, revision, expires_at) VALUES (:kind, :id, :value, 1, :expires_at)
     ON CONFLICT (kind, id)
-    DO UPDATE SET value = excluded.value, revision = revision + 1, expires_at = excluded.expires_at"""
+    DO UPDATE SET value = excluded.value, revision = 1, expires_at = excluded.expires_at"""
 _COUNT = """
-    INSERT INTO counters (kind, id, counter, value, expires_at)
-    SELECT :kind, :id, :counter, :amount, :expires_at WHERE :limit IS NULL OR :amount <= :limit
-    ON CONFLICT (kind, id, counter)
-    DO UPDATE SET value = value + :amount WHERE :limit IS NULL OR value + :amount <= :limit"""
+    INSERT INTO counters (kind, id, counter, value, expires_at) VALUES (:kind, :id, :counter, :amount, :expires_at)
+    ON CONFLICT (kind, id, counter) DO UPDATE SET value = value + :amount, expires_at = excluded.expires_at
+    RETURNING value"""
 _COUNTERS = f"SELECT id, counter, value FROM counters WHERE kind = :kind AND {_LIVE}"  # noqa: S608
 _SWEEP_COUNTERS = "DELETE FROM counters WHERE expires_at <= :now"
 _SWEEP = """
@@ -110,19 +110,26 @@ class SqliteTable:
             return connection.execute(_DELETE, {"kind": kind, "id": id, "now": self._seconds()}).rowcount > 0
 
     def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
-        fields = {"kind": kind, "id": id, "value": encode_value(value), "expires_at": expires_at}
+        fields = {
+            "kind": kind,
+            "id": id,
+            "value": encode_value(value),
+            "expires_at": expires_at,
+            "now": self._seconds(),
+        }
         with self._connected() as connection:
+            connection.execute(_SWEEP, fields)
             connection.execute(_WRITE, fields)
 
     def count(self, kind: str, counts: Sequence[Count]) -> None:
         with self._connected() as connection, _transaction(connection):
+            connection.execute(_SWEEP_COUNTERS, {"now": self._seconds()})
             for count in counts:
                 _count(connection, kind, count)
 
     def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:
         found: dict[str, dict[str, int]] = {}
         with self._connected() as connection:
-            connection.execute(_SWEEP_COUNTERS, {"now": self._seconds()})
             for id, counter, value in connection.execute(_COUNTERS, {"kind": kind, "now": self._seconds()}):
                 found.setdefault(id, {})[counter] = value
         return found
@@ -154,10 +161,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _count(connection: sqlite3.Connection, kind: str, count: Count) -> None:
@@ -167,11 +175,11 @@ def _count(connection: sqlite3.Connection, kind: str, count: Count) -> None:
             "id": count.id,
             "counter": counter,
             "amount": amount,
-            "limit": count.limits.get(counter),
             "expires_at": count.expires_at,
         }
-        if not connection.execute(_COUNT, fields).rowcount:
-            raise OverLimit(count.id)
+        ((value,),) = connection.execute(_COUNT, fields).fetchall()
+        if counter in count.limits and value > count.limits[counter]:
+            raise OverLimit(count.id)  # the transaction takes all of it back
 
 
 def _connect(path: Path) -> sqlite3.Connection:

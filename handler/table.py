@@ -75,7 +75,7 @@ class Table(Protocol):
         ...
 
     def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
-        """Whatever was there: the last writer wins."""
+        """Whatever was there: the last writer wins, and the revision starts anew at 1."""
         ...
 
     def delete(self, kind: str, id: str) -> bool:
@@ -83,7 +83,8 @@ class Table(Protocol):
         ...
 
     def count(self, kind: str, counts: Sequence[Count]) -> None:
-        """Add to counters; each id's at once, whoever else counts. Raises OverLimit, and then nothing was added."""
+        """Add to counters, in their order; each id's at once, whoever else counts. Raises OverLimit, and then nothing
+        was added."""
         ...
 
     def counters(self, kind: str) -> Mapping[str, Mapping[str, int]]:

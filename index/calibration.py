@@ -1,11 +1,13 @@
 """The vote, corrected by what the index itself shows of it: how far neighbours can be believed, how easy a prompt
 looks, and what its structure adds. Closed form, a few dozen named coefficients a model; no I/O, nothing is trained.
 
-Quality of a model = its mean on the index
-                   + how much easier than usual the prompt looks, for all models alike   (`ease`)
-                   + what ease, its square, its own neighbours' vote and structure say of this model beside the rest.
+Fitted quality of a model = its mean on the index
+                          + how much easier than usual the prompt looks, for all models alike   (`ease`)
+                          + what ease, its square, its own neighbours' vote and structure say of this model beside the
+                            rest.
 
-The square matters: a strong model's lead is small on what is easy for all and on what is hard for all.
+The square matters: a strong model's lead is small on what is easy for all and on what is hard for all. The fit is
+believed no further than the index's own outcomes bear it out (Bounds), and the vote as it is keeps a share (PLAIN).
 """
 
 from dataclasses import dataclass
@@ -22,11 +24,17 @@ ENOUGH = 50
 FEW = 8
 """Outcomes of one model below which it is taken for a usual one of its mean: its own vote would be luck."""
 TERMS = ("mean", "ease", "neighbours", "structure")
-"""What a predicted quality is the sum of, before it is kept within 0..1."""
+"""What a predicted quality is the sum of, before the fit is kept within its bounds."""
 EASE_COEFFICIENTS = ("constant", "neighbours", *NAMES)
 COEFFICIENTS = ("constant", "neighbours", "ease", "ease_squared", *NAMES)
 """Of each model."""
+PLAIN = 0.2
+"""Share of a quality that stays the neighbours' vote. Where good models are near each other, coefficients that were
+fitted one model at a time find leads that are none, and the vote does not make the same mistakes."""
 
+_DOUBT = 20  # outcomes at an end of the scale that are imagined before the index's own
+_BEYOND = 0.1  # share that counts of what lies past a bound: no two predictions become equals
+_ROUNDING = 1e-6
 _FARTHEST = 4.0  # standard deviations; past them a term says no more
 _FLAT = 1e-6
 
@@ -56,6 +64,19 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """How low and how high a quality that was fitted is borne out; a sum of terms has no ends of its own."""
+
+    low: float
+    high: float
+
+    def __call__(self, fitted: Doubles) -> Doubles:
+        inside = np.minimum(np.maximum(fitted, self.low), self.high)
+        kept: Doubles = np.minimum(np.maximum(inside + _BEYOND * (fitted - inside), 0), 1)
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """m models, p structural numbers. Coefficients are per standard deviation of their term."""
 
@@ -73,14 +94,24 @@ class Calibration:
     """[m]; of a model's vote beside what mean and ease explain."""
     coefficients: Doubles
     """[m, 4 + p], the COEFFICIENTS."""
+    bounds: Bounds
 
     def predict(self, votes: Votes) -> Floats:
         """[q, m] in 0..1; NaN where nothing is known of a model."""
-        mean, ease, neighbours, structure = self.terms(votes)
-        return _in_range(mean + ease + neighbours + structure)
+        mean, ease, neighbours, structure = self._fitted(votes)
+        return _blend(self.bounds(mean + ease + neighbours + structure), votes)
 
     def terms(self, votes: Votes) -> tuple[Doubles, Doubles, Doubles, Doubles]:
-        """The TERMS, each [q, m] or [m], whose sum is the quality before it is kept within 0..1."""
+        """The TERMS, each [q, m] or [m], whose sum is the quality before the fit is kept within its bounds."""
+        mean, ease, neighbours, structure = self._fitted(votes)
+        return (
+            (1 - PLAIN) * mean + PLAIN * self.mean,
+            (1 - PLAIN) * ease + PLAIN * votes.ease[:, None],
+            (1 - PLAIN) * neighbours + PLAIN * _beside(votes, self.mean),
+            (1 - PLAIN) * structure,
+        )
+
+    def _fitted(self, votes: Votes) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         structure, coefficients = np.nan_to_num(self.structure(votes.structure)), self.coefficients
         eased = self.ease[0] + self.ease[1] * self.ease_vote(votes.ease) + structure @ self.ease[2:]
         level = self.level(eased)[:, None]
@@ -130,10 +161,12 @@ def calibrate(votes: Votes, outcomes: Floats, ease: Floats, mean: Floats) -> tup
             fitted, left_out = regress(terms, _groups(1, shared[:, :2], shape), target, known)
         coefficients.append(fitted)
         predicted.append(center + left_out_ease + left_out)
+    fits = np.column_stack(predicted)
+    bounds = _bounds(fits, outcomes)
     calibration = Calibration(
-        structure, ease_vote, to_ease, level, bend, mean.astype(np.float64), own, np.array(coefficients)
+        structure, ease_vote, to_ease, level, bend, mean.astype(np.float64), own, np.array(coefficients), bounds
     )
-    return calibration, _in_range(np.column_stack(predicted))
+    return calibration, _blend(bounds(fits), votes)
 
 
 def _groups(*parts: int | Doubles) -> NDArray[np.int64]:
@@ -148,9 +181,25 @@ def _beside(votes: Votes, mean: Floats | Doubles) -> Doubles:
     return beside
 
 
-def _in_range(quality: Doubles) -> Floats:
-    kept: Floats = np.minimum(np.maximum(quality, 0), 1).astype(np.float32)
-    return kept
+def _blend(fitted: Doubles, votes: Votes) -> Floats:
+    quality: Floats = ((1 - PLAIN) * fitted + PLAIN * votes.quality).astype(np.float32)
+    return quality
+
+
+def _bounds(fitted: Doubles, outcomes: Floats) -> Bounds:
+    """`fitted` [n, m] leave-one-out. Over all models at once: one has too few outcomes near the ends."""
+    known = ~(np.isnan(fitted) | np.isnan(outcomes))
+    promised, kept = fitted[known], outcomes[known].astype(np.float64)
+    return Bounds(1 - _highest(1 - promised, 1 - kept), _highest(promised, kept))
+
+
+def _highest(promised: Doubles, kept: Doubles) -> float:
+    """The mean outcome of the highest predictions: of as many, from the top, as promised more than that. Until there
+    are more than _DOUBT of these it stays near 1, so that a small index is not held back by a few."""
+    order = np.argsort(-promised, kind="stable")
+    mean = (_DOUBT + np.cumsum(kept[order])) / (_DOUBT + np.arange(1, len(order) + 1))
+    borne_out = promised[order] <= mean + _ROUNDING
+    return float(mean[borne_out.argmax() if borne_out.any() else -1])
 
 
 def _powers(eased: Doubles, level: Scale, bend: Scale) -> Doubles:

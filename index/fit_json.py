@@ -9,13 +9,13 @@ import numpy as np
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from index import structure
-from index.calibration import COEFFICIENTS, EASE_COEFFICIENTS, Calibration, Scale
+from index.calibration import COEFFICIENTS, EASE_COEFFICIENTS, Bounds, Calibration, Scale
 from index.dial import FLAT, Curve, Promise, Single
 from index.fit import Fit
 from index.ridge import Doubles
 from index.types import Candidate
 
-RECIPE = f"fit-1 {structure.RECIPE}"
+RECIPE = f"fit-2 {structure.RECIPE}"
 """Change it with whatever changes what is found, or how it is written: a fit of another recipe is found anew."""
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ Unbounded: TypeAlias = Annotated[float, BeforeValidator(lambda value: math.inf i
 class _Scale:
     mean: float
     spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class _Shared:
     ease: dict[str, float]
     level: _Scale
     bend: _Scale
+    bounds: _Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,7 @@ def _shared(calibration: Calibration) -> _Shared:
         dict(zip(EASE_COEFFICIENTS, calibration.ease.tolist(), strict=True)),
         _stored_scale(calibration.level),
         _stored_scale(calibration.bend),
+        _Bounds(calibration.bounds.low, calibration.bounds.high),
     )
 
 
@@ -179,6 +187,7 @@ def _calibration(shared: _Shared, models: tuple[_Model, ...]) -> Calibration:
         _doubles([one.mean for one in of_models]),
         _scale_of([one.own for one in of_models]),
         _doubles([_in_order(one.coefficients, COEFFICIENTS) for one in of_models]),
+        Bounds(shared.bounds.low, shared.bounds.high),
     )
 
 

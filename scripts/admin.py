@@ -56,6 +56,9 @@ class Admin:
     def patch(self, path: str, body: Any) -> Any:
         return self._ask("PATCH", path, content=orjson.dumps(body))
 
+    def put(self, path: str, content: bytes, **query: Any) -> Any:
+        return self._ask("PUT", path, query, content)
+
     def delete(self, path: str) -> Any:
         return self._ask("DELETE", path)
 
@@ -158,8 +161,9 @@ def with_admin(command: Callable[Concatenate[Admin, Own], None]) -> Callable[...
 
     ctx, *options, _, _ = signature(run).parameters.values()
     _, *its_own = signature(command).parameters.values()
-    run.__signature__ = Signature([ctx, *its_own, *options])  # type: ignore[attr-defined]
-    return update_wrapper(run, command)
+    wrapped = update_wrapper(run, command)
+    wrapped.__signature__ = Signature([ctx, *its_own, *options])  # type: ignore[attr-defined]
+    return wrapped
 
 
 def _object(content: bytes | str) -> dict[str, Any]:

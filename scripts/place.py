@@ -29,5 +29,24 @@ class Place:
         return Place(named.url, named.stack, other.admin_key if self.admin_key is None else self.admin_key)
 
 
+NO_CONTROL_PLANE = frozenset({"--url", "--stack", "--admin-key"})
+MEANINGLESS = {
+    "run": NO_CONTROL_PLANE,
+    "model": NO_CONTROL_PLANE,
+    "evaluate": NO_CONTROL_PLANE,
+    "bootstrap": frozenset({"--url", "--admin-key"}),
+    "fleet check": NO_CONTROL_PLANE,
+    "fleet import": NO_CONTROL_PLANE,
+}
+"""Options to commands that speak to no control plane."""
+
+
+def refuse_meaningless(command: str, place: Place) -> None:
+    """Of the options before a command, which is one or a group of them."""
+    for option, value in (("--url", place.url), ("--stack", place.stack), ("--admin-key", place.admin_key)):
+        if value is not None and option in MEANINGLESS.get(command, ()):
+            raise typer.BadParameter(f"`nearvote {command}` does not take it", param_hint=option)
+
+
 def place_in_environment() -> Place:
     return Place(os.environ.get("NEARVOTE_URL"), None, os.environ.get("NEARVOTE_ADMIN_KEY"))

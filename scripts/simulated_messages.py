@@ -38,6 +38,7 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+REMINDER = "<system-reminder>"
 NO_ENDING: Json = {"stop_reason": None, "stop_sequence": None}
 
 
@@ -62,9 +63,11 @@ def _read(body: Json) -> Question:
     if limit is None:
         raise ApiError("max_tokens: Field required", "max_tokens")
     turns = _turns(body)
-    spoken = (text_of(list(turn.blocks)) for turn in reversed(turns) if turn.role == "user")
+    # Coding agents speak too: in blocks of the user's turns, and in turns of the system after those.
+    spoken = (text_of(_spoken(turn)) for turn in reversed(turns) if turn.role == "user")
     text = next((each for each in spoken if each), "")
-    after_result = any(block.get("type") == "tool_result" for block in turns[-1].blocks)
+    last = next((turn for turn in reversed(turns) if turn.role != "system"), turns[-1])
+    after_result = any(block.get("type") == "tool_result" for block in last.blocks)
     return Question(
         prompt=read_prompt(body),
         text=text,
@@ -72,6 +75,10 @@ def _read(body: Json) -> Question:
         tool=tool_to_call(_offered(body), _tool_choice(body), text, after_result),
         stop_sequences=_stop_sequences(body),
     )
+
+
+def _spoken(turn: _Turn) -> list[Json]:
+    return [block for block in turn.blocks if not str(block.get("text", "")).startswith(REMINDER)]
 
 
 def read_prompt(body: Json) -> tuple[Part, ...]:
@@ -96,8 +103,8 @@ def _turns(body: Json) -> list[_Turn]:
 
 def _turn(message: Json, field: str) -> _Turn:
     role = message.get("role")
-    if role not in ("user", "assistant"):
-        raise ApiError(f"{field}.role: Input should be 'user' or 'assistant'", "messages")
+    if role not in ("user", "assistant", "system"):
+        raise ApiError(f"{field}.role: Input should be 'user', 'assistant' or 'system'", "messages")
     return _Turn(role, _blocks(message.get("content"), f"{field}.content"))
 
 

@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.model",
     "tests.emulator",
     "tests.nearvote_server",
+    "tests.protocol_server",
     "tests.admin_server",
     "tests.failing_fleet",
     "tests.infra.adapter",

@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from handler import catalogue, fleet
 from handler.flow import Cause
 from handler.settings import Settings
 from scripts.local_state import PROVIDERS
@@ -59,7 +61,8 @@ def test_the_python_block_streams_an_answer(server: Server, tmp_path: Path) -> N
 
 
 def test_the_make_targets_exist() -> None:
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefiles = "".join(path.read_text() for path in (ROOT / "Makefile", *sorted((ROOT / "infra").glob("*.mk"))))
+    targets = re.findall(r"^(\w+):", makefiles, re.MULTILINE)
     assert set(re.findall(r"`?make (\w+)", README)) <= set(targets)
 
 
@@ -76,6 +79,22 @@ def test_every_variable_that_is_named_is_read() -> None:
     known = {f"NEARVOTE_{name.upper()}" for name in Settings.__annotations__}
     assert set(re.findall(r"NEARVOTE_[A-Z_]+[A-Z]", README)) <= known
     assert set(re.findall(r"[A-Z]+_API_KEY", README)) == set(PROVIDERS)
+
+
+def test_the_catalogue_is_as_large_and_as_old_as_is_said() -> None:
+    shipped = catalogue.load()
+    day = date.fromisoformat(shipped.date)
+    assert f"catalogue: {len(shipped.entries)} models as of {day.day} {day:%B %Y}, " in README
+
+
+def test_the_fleet_that_is_shown_is_one_and_every_field_of_a_model_is_explained() -> None:
+    block, rules = blocks("yaml")
+    assert fleet.parse(block.encode()).defaulted["gpt-6.1-terra"][0] == "price"
+    with_rules = fleet.parse(f"{block}{rules.replace('gpt-6.1-sol', 'gpt-6.1-terra')}".encode()).fleet.rules
+    assert [rule.name for rule in with_rules] == ["no-secrets", "legal", "agents", "nightly"]
+    table = README.split("| field of a model | meaning |")[1].split("\n\n")[0]
+    explained = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
+    assert {*explained, "name"} == {field.alias or name for name, field in fleet.Model.model_fields.items()}
 
 
 def test_every_path_that_is_named_exists() -> None:

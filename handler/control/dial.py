@@ -7,12 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from handler import curve, fleet
+from handler import curve
 from handler.asgi import json_response
+from handler.control.fleet import read, stored_text
 from handler.control.guard import Guard
 from handler.control.query import only
-from handler.errors import Conflicting
-from handler.fleet import BadFleet, FleetFile
 from index.ballot import draw_up
 from index.store import ObjectStore
 from index.versions import Repository
@@ -33,15 +32,6 @@ class DialRoutes:
         return json_response(await asyncio.to_thread(self._describe))
 
     def _describe(self) -> dict[str, Any]:
-        file, snapshot = self._fleet(), self._repository.current()
+        file, snapshot = read(stored_text(self._store)), self._repository.current()
         ballot = draw_up(snapshot, file.fleet.candidates) if len(snapshot) else None
         return curve.describe(ballot, file.version, "the index is empty")
-
-    def _fleet(self) -> FleetFile:
-        stored = self._store.get(fleet.KEY)
-        if stored is None:
-            raise Conflicting(f"there is no {fleet.KEY} in the store", code="bad_fleet")
-        try:
-            return fleet.parse(stored.data)
-        except BadFleet as error:
-            raise Conflicting(str(error), code="bad_fleet") from error

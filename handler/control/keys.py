@@ -11,7 +11,7 @@ from starlette.routing import Route
 from handler.asgi import json_response, read_object
 from handler.control.guard import Guard
 from handler.errors import BadRequest, NotFound
-from handler.keys import KeyChange, KeyStore, NewKey, UnknownKey
+from handler.keys import KeyChange, KeyRecord, KeyStore, NewKey, UnknownKey
 
 BODY_BYTES = 64 * 1024
 
@@ -45,10 +45,7 @@ class KeyRoutes:
 
     async def show(self, request: Request) -> Response:
         await self._guard(request)
-        id = request.path_params["id"]
-        record = await asyncio.to_thread(self._keys.get, id)
-        if record is None:
-            raise _no_key(id)
+        record = await asyncio.to_thread(key_of, self._keys, request.path_params["id"])
         return json_response(record.public())
 
     async def change(self, request: Request) -> Response:
@@ -67,6 +64,14 @@ class KeyRoutes:
         except UnknownKey as error:
             raise _no_key(id) from error
         return json_response(record.public())
+
+
+def key_of(keys: KeyStore, id: str) -> KeyRecord:
+    """Raises NotFound."""
+    record = keys.get(id)
+    if record is None:
+        raise _no_key(id)
+    return record
 
 
 def _no_key(id: str) -> NotFound:

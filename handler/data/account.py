@@ -4,21 +4,33 @@ one line in the log."""
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from handler.asgi import CLIENT_CLOSED_REQUEST
 from handler.data.forward import Reply, milliseconds_since
 from handler.data.live import Live
+from handler.data.outlook import reused
 from handler.data.record import record
-from handler.data.sessions import Memory, Recalled, Sessions, Warm, answer_id, continued_id, id_of
+from handler.data.sessions import (
+    ANSWER_KEPT_S,
+    KEPT_S,
+    LEAST_TOKENS,
+    NOTHING,
+    Memory,
+    Recalled,
+    Sessions,
+    Warm,
+    answer_id,
+    continued_id,
+    id_of,
+)
 from handler.data.speeds import Speeds
 from handler.errors import ApiError
 from handler.evidence import headers
 from handler.flow import Ask, Decision, Outcome, Protocol, Usage
 from handler.keys import KeyRecord
-from handler.ledger import Ledger, Reservation, Spent, Stake, limited
+from handler.ledger import Ledger, Reservation, Settlement, Spent, Stake, limited
 from handler.table import TableError
 
 log = logging.getLogger("nearvote.account")
@@ -35,7 +47,7 @@ class Errand:
     """What was known of the conversation before."""
     decision: Decision
     started: float
-    overhead_ms: float
+    overhead_ms: float = 0.0
     reservation: Reservation | None = None
 
     def headers(self, cost: float | None = None) -> dict[str, str]:
@@ -64,16 +76,39 @@ class Ending:
     """The upstream's id of its answer."""
     stream_seconds: float | None = None
     """From the first bytes to the last; None for a whole answer."""
+    called: bool = True
+    """Whether a model was called at all."""
+
+
+GONE_BEFORE = Ending(CLIENT_CLOSED_REQUEST, called=False)
+"""The caller left before that."""
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    """What this process knows and no other yet."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    conversations: dict[str, int] = field(default_factory=dict)
+    """By id, the seconds that each is kept."""
 
 
 class Accountant:
-    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds) -> None:
+    """What a request took is written down `delay` seconds later, with what others took meanwhile; without a delay,
+    before its answer ends. Until then a budget has it as it was reserved."""
+
+    def __init__(self, ledger: Ledger, sessions: Sessions, speeds: Speeds, delay: float) -> None:
         self._ledger = ledger
         self._sessions = sessions
         self._speeds = speeds
+        self._delay = delay
+        self._unwritten = _Unwritten()
+        self._writing: asyncio.Task[None] | None = None
 
     async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
-        return Recalled(await self._look(id_of(ask, key.id)), await self._look(continued_id(ask, key.id)))
+        long = ask.prompt.input_tokens >= LEAST_TOKENS
+        conversation = await self._look(id_of(ask, key.id)) if long else NOTHING
+        return Recalled(conversation, await self._look(continued_id(ask, key.id)))
 
     async def _look(self, id: str) -> Memory:
         known = self._sessions.peek(id)
@@ -89,18 +124,36 @@ class Accountant:
         except asyncio.CancelledError:  # the client left, and the thread goes on: what it takes is given back
             with contextlib.suppress(ApiError, TableError):
                 taken = replace(errand, reservation=await reserving)
-                await self.close(taken, Ending(CLIENT_CLOSED_REQUEST))
+                await self.close(taken, GONE_BEFORE)
             raise
 
     async def close(self, errand: Errand, ending: Ending) -> None:
         """Never fails the request."""
         cost = errand.cost(ending.usage)
-        saved = None if ending.usage is None or cost is None else _baseline(errand, ending.usage) - cost
+        saved = None if ending.usage is None or cost is None else _saved(errand, ending.usage, cost, self._sessions.now)
         if ending.reply is not None and ending.usage is not None:
             self._note_speed(ending.reply, ending.usage, ending)
-        ids = self._remember(errand, ending)
-        await asyncio.to_thread(self._write, errand, _spent(errand, ending, cost, saved), ids)
+        spent = _spent(errand, ending, cost, saved)
+        self._unwritten.settlements.append(Settlement(errand.key, errand.reservation, spent, self._sessions.now))
+        self._unwritten.conversations.update(self._remember(errand, ending))
         _record(errand, ending, cost, saved)
+        if not self._delay:
+            await asyncio.shield(self.flush())  # the caller may leave
+        elif self._writing is None:
+            self._writing = asyncio.create_task(self._flush_later())
+
+    async def flush(self) -> None:
+        """Write down what is not yet."""
+        unwritten, self._unwritten = self._unwritten, _Unwritten()
+        await asyncio.to_thread(self._write, unwritten)
+
+    async def _flush_later(self) -> None:
+        try:
+            while self._unwritten.settlements:
+                await asyncio.sleep(self._delay)
+                await self.flush()
+        finally:  # whatever it died of, the next request begins anew
+            self._writing = None
 
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
@@ -108,39 +161,46 @@ class Accountant:
         elif ending.error is None:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
-    def _remember(self, errand: Errand, ending: Ending) -> list[str]:
-        """Ids of what is now known better."""
+    def _remember(self, errand: Errand, ending: Ending) -> dict[str, int]:
+        """Ids of what is now known better and is worth telling other processes, each with the seconds that it keeps."""
         ask, usage, reply = errand.ask, ending.usage, ending.reply
         if usage is None or reply is None:
-            return []
+            return {}
         warm = Warm(_cached_after(ask, usage), self._sessions.now, reply.target.deployment.base_url)
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
-        ids = [id_of(ask, errand.key.id)]
-        if ask.protocol is Protocol.RESPONSES and ending.answer:
-            ids.append(answer_id(errand.key.id, ending.answer))
-        alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
-        for id, memory in zip(ids, (after, alone), strict=False):
-            self._sessions.remember(id, memory)
-        return [id for id in ids if id]
+        conversation, key = id_of(ask, errand.key.id), errand.key.id
+        shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
+        if shared:
+            self._sessions.remember(conversation, after)
+        if ask.is_kept:
+            alone = Memory().after(errand.decision.model, usage.input_tokens, warm)
+            for id in (answer_id(key, ending.answer), continued_id(ask, key)):
+                self._sessions.remember(id, alone)
+                shared[id] = ANSWER_KEPT_S
+        return {id: seconds for id, seconds in shared.items() if id}
 
-    def _write(self, errand: Errand, spent: Spent, ids: list[str]) -> None:
+    def _write(self, unwritten: _Unwritten) -> None:
         try:
-            self._ledger.settle(errand.key, errand.reservation, spent)
+            self._ledger.settle(unwritten.settlements)
         except TableError as error:
-            log.error("what a request cost is not counted: %s", error)
-        for id in ids:
-            self._sessions.share(id)
-        if self._speeds.share_due():
-            self._speeds.share()
+            log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
+        for id, seconds in unwritten.conversations.items():
+            self._sessions.share(id, seconds)
+        self._speeds.share_if_due()
 
 
-def _baseline(errand: Errand, usage: Usage) -> float:
+def _saved(errand: Errand, usage: Usage, cost: float, now: float) -> float:
+    """Dollars. A model that the client named would have answered without routing too."""
+    return _baseline(errand, usage, now) - cost if errand.ask.auto else 0.0
+
+
+def _baseline(errand: Errand, usage: Usage, now: float) -> float:
     """Dollars that the same would have cost without routing: on the key's baseline model, which would have had the
     conversation in its cache. So a cache that routing broke is charged against what routing saved."""
-    fleet = errand.live.fleet.fleet
-    wishes = (errand.key.baseline_model, errand.key.default_model, fleet.default, *fleet.dearest_first)
+    fleet, key, ask = errand.live.fleet.fleet, errand.key, errand.ask
+    wishes = (key.baseline_model, ask.instead_of, key.default_model, fleet.default, *fleet.dearest_first)
     model = next(fleet.by_name[wish] for wish in wishes if wish is not None and wish in fleet.by_name)
-    cached = errand.memory.seen(model.cache_seconds, time.time()) if model.price.cached_input is not None else 0
+    cached = reused(errand.memory.seen(model.cache_seconds, now), ask, errand.memory, model)
     cached = min(max(cached, usage.cached_tokens), usage.input_tokens)
     written = max(usage.input_tokens - cached, 0) if usage.written_tokens or usage.written_1h_tokens else 0
     return model.price.of(Usage(usage.input_tokens, usage.output_tokens, cached, written))
@@ -154,11 +214,14 @@ def _cached_after(ask: Ask, usage: Usage) -> int:
 
 
 def _spent(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> Spent:
-    """Of an answer whose usage nobody told, what was expected; of no answer, nothing."""
+    """Of an answer whose usage nobody told, and of one that the caller did not wait for, what was expected, as it is
+    paid for; of no answer, nothing."""
     if cost is not None and ending.usage is not None:
         return Spent(cost, ending.usage.input_tokens + ending.usage.output_tokens, saved or 0.0)
     answered = ending.reply is not None and ending.reply.answer.is_success
-    return Spent(errand.stake.dollars, errand.stake.tokens) if answered else Spent(0.0, 0)
+    if answered or (ending.status == CLIENT_CLOSED_REQUEST and ending.called):
+        return Spent(errand.stake.dollars, errand.stake.tokens)
+    return Spent(0.0, 0)
 
 
 def _record(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> None:

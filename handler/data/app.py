@@ -22,8 +22,12 @@ from handler.data.slate import matches
 from handler.errors import BadRequest, RoutingOff
 from handler.flow import AUTO, Ask, Protocol
 from handler.keys import KeyRecord, Routing
+from handler.wire.models import list_for_anthropic, list_for_openai
 from handler.wire.protocols import WIRES
 from handler.wire.wire import Wire
+
+WARM_UP = "/api/hello"
+"""Which Claude Code asks for with HEAD as it starts."""
 
 
 class DataPlane:
@@ -50,6 +54,7 @@ class DataPlane:
             Route("/v1/models", self.models, methods=["GET"]),
             Route("/v1/dial", self.dial, methods=["GET"]),
             Route("/healthz", self.healthz, methods=["GET"]),
+            Route(WARM_UP, self.healthz, methods=["GET"]),
         ]
 
     def touch(self) -> None:
@@ -84,14 +89,11 @@ class DataPlane:
         return json_response(evidence.full(decision), headers=shown)
 
     async def models(self, request: Request) -> Response:
+        """All that can be named, in Anthropic's shape for callers that speak as Anthropic's clients do."""
         await self._auth.caller(request)
         names = (*AUTO, *(await self._look()).fleet.fleet.by_name)
-        return json_response(
-            {
-                "object": "list",
-                "data": [{"id": name, "object": "model", "created": 0, "owned_by": "nearvote"} for name in names],
-            }
-        )
+        listed = list_for_anthropic if "anthropic-version" in request.headers else list_for_openai
+        return json_response(listed(names))
 
     async def dial(self, request: Request) -> Response:
         """What each setting of the dial spends and gives, as measured for this index and this fleet."""

@@ -26,6 +26,10 @@ ASLEEP_BETWEEN_REQUESTS = 1.0
 """The patience, in seconds, of a data plane that Lambda freezes between requests."""
 
 
+WRITE_DELAY_S = 0.5
+"""After which what requests took is written down, where the process stays awake."""
+
+
 def build(services: Services, embedder: Embedder | None, patience: float = 0.0) -> DataPlane:
     """Loads the current fleet and index. Raises BadFleet: without a fleet nothing can be answered; without an
     embedder or an index requests still are, by the default model. `patience`: see Watcher."""
@@ -40,17 +44,21 @@ def build(services: Services, embedder: Embedder | None, patience: float = 0.0) 
     decider = Decider(embedder, cores(settings), settings.waiting_decisions)
     forwarder = Forwarder(settings.connect_seconds, settings.upstream_seconds, services.credentials)
     speeds = Speeds(services.table)
+    # Where the process sleeps between requests, nothing would be written later.
+    delay = 0.0 if patience else WRITE_DELAY_S
+    accountant = Accountant(Ledger(services.table), Sessions(services.table), speeds, delay)
     stages = Stages(
         decider,
         Failover(
             forwarder, Health(), Patience(settings.deadline_seconds, settings.first_byte_seconds, settings.rounds)
         ),
-        Accountant(Ledger(services.table), Sessions(services.table), speeds),
+        accountant,
         speeds,
     )
 
     async def close() -> None:
         decider.close()
+        await accountant.flush()
         await forwarder.close()
 
     return DataPlane(Authenticator(services.keys), watcher, Completer(stages), settings.body_bytes, close)

@@ -43,15 +43,15 @@ class Completer:
         decision, outlook = await self.decide(key, ask, live, ask.preferences.full_evidence)
         if not ask.auto and key.routing is Routing.FORECAST:
             self._forecast(key, ask, live, decision)
-        errand = Errand(key, ask, live, outlook.memory, decision, started, milliseconds_since(started))
-        errand = await self._stages.accountant.reserve(errand)
+        errand = await self._stages.accountant.reserve(Errand(key, ask, live, outlook.memory, decision, started))
+        errand = replace(errand, overhead_ms=milliseconds_since(started))
         preferred = outlook.deployment(decision.model)
         try:
             served = await self._stages.failover.send(ask, decision, live.fleet.fleet, wire, preferred)
         except NotServed as none:
             return await self._not_served(replace(errand, decision=none.decision), none, wire)
         except asyncio.CancelledError:
-            await asyncio.shield(self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST)))
+            await self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST))
             raise
         errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)

@@ -71,7 +71,7 @@ class Decider:
         polled = await self._poll(live.ballot, ask.prompt.text)
         if isinstance(polled, Cause):
             return _unvoted(case, slate.fallback, polled)
-        decision = _voted(case, live.ballot, polled)
+        decision = voted(case, live.ballot, polled)
         return _explained(decision, live.ballot, polled) if full_evidence else decision
 
     def close(self) -> None:
@@ -147,7 +147,8 @@ def _stamped(ask: Ask, live: Live, outlook: Outlook, model: str, cause: Cause) -
     )
 
 
-def _voted(case: Case, ballot: Ballot, polled: Polled) -> Decision:
+def voted(case: Case, ballot: Ballot, polled: Polled) -> Decision:
+    """What the vote, the dial and the outlook make of a request that nothing else settles. Pure, but for the id."""
     slate, nearest, setting = case.slate, polled.vote.nearest, case.slate.setting(ballot.fit.curve)
     if setting is None:
         return replace(_unvoted(case, slate.fallback, Cause.NO_INDEX), nearest=nearest, detail=UNCALIBRATED)

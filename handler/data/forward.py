@@ -17,7 +17,15 @@ from httpx_aiohttp import AiohttpTransport
 
 from handler.data.health import Target
 from handler.data.opening import Opening, opening_of
-from handler.errors import ApiError, BadRequest, Unavailable, UpstreamFailed, UpstreamTimeout
+from handler.errors import (
+    ApiError,
+    BadRequest,
+    Unauthenticated,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamKeyRefused,
+    UpstreamTimeout,
+)
 from handler.fleet import BadFleet, expand
 from handler.flow import Ask
 from handler.wire.wire import Wire
@@ -31,8 +39,8 @@ PASSED_BACK = (
     "x-request-id",
     "request-id",
     "openai-processing-ms",
-    "x-codex-turn-state",
 )
+"""Nothing of the operator's limits with a provider, and nothing that has to come back to the same provider."""
 MOST_CONNECTIONS = 1000
 IDLE_SECONDS = 4.0
 """A connection is not used again after so long: many servers close theirs after 5."""
@@ -207,9 +215,14 @@ def _refused(reply: Reply) -> Failed:
     passing = status >= 500 or status in _PASSING
     too_long = status in (400, 413) and _TOO_LONG.search(reply.body) is not None
     here = status in _REFUSED_HERE
+    name = reply.target.model.name
+    if status == Unauthenticated.status:
+        # Not the caller's key: passed on, it would have them look for a fault in theirs.
+        refusal = UpstreamKeyRefused(f"{name} cannot be called: its provider does not take the key in the fleet file")
+        return Failed(str(status), refusal, again=False)
     return Failed(
         str(status),
-        UpstreamFailed(f"{reply.target.model.name} answered with status {status}"),
+        UpstreamFailed(f"{name} answered with status {status}"),
         reply,
         blames=passing or here,
         moves_on=passing or here or too_long,

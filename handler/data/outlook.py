@@ -8,7 +8,7 @@ from functools import cached_property
 from handler.data.sessions import LEAST_TOKENS, NOTHING, Memory, Recalled
 from handler.data.speeds import Speeds
 from handler.fleet import Model
-from handler.flow import Ask, Cause, Decision, Usage
+from handler.flow import Ask, Cause, Decision, Protocol, Usage
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,26 @@ SHORTENED = 0.8
 
 def look_ahead(ask: Ask, models: Iterable[Model], recalled: Recalled, speeds: Speeds, now: float) -> Outlook:
     cold, costs, cached, latencies = {}, {}, {}, {}
+    memory = recalled.conversation
     for model in models:
         cold[model.name] = costs[model.name] = model.price.of(_usage(ask, 0))
-        tokens = _cached(ask, model, recalled.conversation, now)
+        tokens = reused(memory.seen_by(model.name, model.cache_seconds, now), ask, memory, model)
         if tokens:
             cached[model.name] = tokens
             costs[model.name] = model.price.of(_usage(ask, tokens))
         expected = speeds.expected_ms(model, ask.prompt.output_tokens)
         if expected is not None:
             latencies[model.name] = expected
-    return Outlook(costs, cold, cached, latencies, recalled.conversation, recalled.leant_on)
+    return Outlook(costs, cold, cached, latencies, memory, recalled.leant_on)
 
 
-def _cached(ask: Ask, model: Model, memory: Memory, now: float) -> int:
-    if model.price.cached_input is None or ask.prompt.input_tokens < SHORTENED * memory.tokens:
+def reused(held: int, ask: Ask, memory: Memory, model: Model) -> int:
+    """Tokens of the input that come from the model's prompt cache, which holds so many of the conversation."""
+    asks_for_it = ask.protocol is not Protocol.MESSAGES or ask.writes_cache
+    rewritten = ask.prompt.input_tokens < SHORTENED * memory.tokens
+    if model.price.cached_input is None or not asks_for_it or rewritten:
         return 0
-    tokens = min(memory.seen_by(model.name, model.cache_seconds, now), ask.prompt.input_tokens)
+    tokens = min(held, ask.prompt.input_tokens)
     return tokens if tokens >= LEAST_TOKENS else 0
 
 

@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handler.flow import Ask
-from handler.table import Table, TableError
+from handler.table import Record, Table, TableError
 
 log = logging.getLogger("nearvote.sessions")
 
 KIND = "session"
 KEPT_S = 3600
 """Past so long a silence no provider has a conversation any more, or it costs next to nothing to send it again."""
+ANSWER_KEPT_S = 30 * 86_400
+"""How long OpenAI keeps an answer that a request may lean on."""
 REMEMBERED = 20_000
 """Conversations that a process keeps in its memory."""
+FRESH_S = 3.0
+"""For so long a process goes by its own memory; later another may have taken the next turn."""
 LEAST_TOKENS = 1024
 """Below that no provider caches."""
 
@@ -65,6 +69,14 @@ NOTHING = Memory()
 
 
 @dataclass(frozen=True, slots=True)
+class _Seen:
+    """A memory as this process has it, and since when."""
+
+    memory: Memory
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Recalled:
     """What is known of a request's past."""
 
@@ -80,7 +92,7 @@ class Sessions:
         """Without a table, each process knows its own conversations alone."""
         self._table = table
         self._now = now
-        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()  # the latest last
 
     @property
     def now(self) -> float:
@@ -88,19 +100,16 @@ class Sessions:
 
     def peek(self, id: str) -> Memory | None:
         """From this process's memory; None where it is to be looked for."""
-        return self._memories.get(id) if id else NOTHING
+        if not id:
+            return NOTHING
+        if self._table is None:
+            return self._own(id)
+        seen = self._seen.get(id)
+        return seen.memory if seen is not None and self._now() - seen.at < FRESH_S else None
 
     def look(self, id: str) -> Memory:
         """Blocking."""
-        known = self.peek(id)
-        if known is not None or self._table is None:
-            return known or NOTHING
-        try:
-            stored = self._table.get(KIND, id)
-        except TableError as error:
-            log.error("a conversation is not remembered: %s", error)
-            return NOTHING
-        memory = NOTHING if stored is None else _read(stored.value)
+        memory = max(self._own(id), self._others(id), key=lambda one: one.at)
         self._keep(id, memory)
         return memory
 
@@ -109,22 +118,34 @@ class Sessions:
         if id:
             self._keep(id, memory)
 
-    def share(self, id: str) -> None:
+    def share(self, id: str, seconds: int) -> None:
         """Blocking: what this process knows of a conversation, for the others. The last writer wins: of two turns at
         once, either is a fair guess of what is cached."""
-        memory = self._memories.get(id)
-        if self._table is None or memory is None or memory.tokens < LEAST_TOKENS:
+        seen = self._seen.get(id)
+        if self._table is None or seen is None:
             return
         try:
-            self._table.write(KIND, id, _written(memory), int(self._now()) + KEPT_S)
+            self._table.write(KIND, id, _written(seen.memory), int(self._now()) + seconds)
         except TableError as error:
             log.error("a conversation is not shared: %s", error)
 
+    def _own(self, id: str) -> Memory:
+        seen = self._seen.get(id)
+        return NOTHING if seen is None else seen.memory
+
+    def _others(self, id: str) -> Memory:
+        try:
+            stored = self._table.get(KIND, id) if self._table is not None else None
+            return NOTHING if stored is None else _read(stored)
+        except TableError as error:
+            log.error("a conversation is not remembered: %s", error)
+            return NOTHING
+
     def _keep(self, id: str, memory: Memory) -> None:
-        self._memories[id] = memory
-        self._memories.move_to_end(id)
-        if len(self._memories) > REMEMBERED:
-            self._memories.popitem(last=False)
+        self._seen.pop(id, None)
+        self._seen[id] = _Seen(memory, self._now())
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
 
 
 def id_of(ask: Ask, key_id: str) -> str:
@@ -151,6 +172,11 @@ def _written(memory: Memory) -> dict[str, Any]:
     return {"tokens": memory.tokens, "at": memory.at, "warm": warm}
 
 
-def _read(value: Mapping[str, Any]) -> Memory:
-    warm = {model: Warm(*one) for model, one in value["warm"].items()}
-    return Memory(value["tokens"], value["at"], warm)
+def _read(stored: Record) -> Memory:
+    """Raises TableError for what another release wrote otherwise."""
+    value = stored.value
+    try:
+        warm = {model: Warm(*one) for model, one in value["warm"].items()}
+        return Memory(value["tokens"], value["at"], warm)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise TableError(f"the conversation {stored.id!r} cannot be read") from error

@@ -125,7 +125,8 @@ def _restrictions(ask: Ask, key: KeyRecord, rule: Rule | None) -> tuple[Restrict
 
 def _fast_enough(names: tuple[str, ...], ask: Ask, key: KeyRecord, latency: Mapping[str, float]) -> tuple[str, ...]:
     """Those that are not known to be too slow; where all are, the fastest: late is better than not at all."""
-    most = ask.preferences.max_latency_ms or key.max_latency_ms
+    wanted = ask.preferences.max_latency_ms
+    most = key.max_latency_ms if wanted is None else wanted
     if most is None:
         return names
     fast = tuple(name for name in names if latency.get(name, 0.0) <= most)

@@ -2,14 +2,15 @@
 
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from handler.data.health import Target
 from handler.fleet import Model
-from handler.table import RecordConflict, Table, TableError
+from handler.table import Record, RecordConflict, Table, TableError
 
 log = logging.getLogger("nearvote.speeds")
 
@@ -52,6 +53,10 @@ class Speed:
             one.tokens + two.tokens,
         )
 
+    def less(self, other: "Speed") -> "Speed":
+        """What came since the other, which was a part of it."""
+        return self.plus(Speed(other.at, -other.first_ms, -other.firsts, -other.token_ms, -other.tokens))
+
     def expected_ms(self, output_tokens: int) -> float | None:
         """Until an answer of so many tokens is whole; None where there is nothing to tell by."""
         if self.firsts + self.tokens == 0:
@@ -62,7 +67,7 @@ class Speed:
 
 
 class Speeds:
-    """Used on one thread, but for `share`, which runs on another, one at a time."""
+    """Used on one thread, but for `share_if_due`, which runs on any other."""
 
     def __init__(self, table: Table | None, now: Callable[[], float] = time.time) -> None:
         self._table = table
@@ -72,13 +77,17 @@ class Speeds:
         self._news: dict[Id, Speed] = {}
         """What this one has not told yet."""
         self._shared_at = now()
+        self._sharing = threading.Lock()
 
     def note_stream(self, target: Target, first_ms: float, seconds: float, output_tokens: int) -> None:
         """`seconds`: from the first bytes to the last."""
         self._add(target, Speed(self._now(), first_ms, 1.0, seconds * 1000, float(output_tokens)))
 
     def note_whole(self, target: Target, ms: float, output_tokens: int) -> None:
-        """What of it went by before the first token is known from streams, if at all."""
+        """What of it went by before the first token is known from streams, if at all. An answer without tokens tells
+        nothing."""
+        if output_tokens == 0:
+            return
         known = self._of(target.id)
         first = known.first_ms / known.firsts if known.firsts else 0.0
         self._add(target, Speed(self._now(), 0.0, 0.0, max(ms - first, 0.0), float(output_tokens)))
@@ -92,30 +101,33 @@ class Speeds:
                 total, weight = total + ms * deployment.weight, weight + deployment.weight
         return total / weight if weight else None
 
-    def share_due(self) -> bool:
-        return bool(self._news) and self._table is not None and self._now() - self._shared_at >= SHARE_S
-
-    def share(self) -> None:
+    def share_if_due(self) -> None:
         """Blocking: tells the others, and learns what they told. A fault of the table leaves it for the next time."""
-        self._shared_at = self._now()
-        for id, news in list(self._news.items()):
-            try:
-                self._known[id] = self._merged(_name(id), news)
-            except TableError as error:
-                log.error("speeds are not shared: %s", error)
-                return
-            later = self._news.pop(id)
-            if later is not news:  # noted meanwhile: counted once more, and soon forgotten
-                self._news[id] = later
+        if self._table is None or not self._sharing.acquire(blocking=False):
+            return
+        try:
+            if self._news and self._now() - self._shared_at >= SHARE_S:
+                self._shared_at = self._now()
+                self._share(self._table)
+        except TableError as error:
+            log.error("speeds are not shared: %s", error)
+        finally:
+            self._sharing.release()
 
-    def _merged(self, name: str, news: Speed) -> Speed:
-        assert self._table is not None  # noqa: S101 - share_due() has asked
+    def _share(self, table: Table) -> None:
+        for id, news in list(self._news.items()):
+            self._known[id] = self._merged(table, _name(id), news)
+            later = self._news.pop(id)
+            if later is not news:  # noted meanwhile
+                self._news[id] = later.less(news)
+
+    def _merged(self, table: Table, name: str, news: Speed) -> Speed:
         for _ in range(ATTEMPTS):
-            stored = self._table.get(KIND, name)
-            merged = news if stored is None else _read(stored.value).plus(news)
+            stored = table.get(KIND, name)
+            merged = news if stored is None else _read(stored).plus(news)
             try:
                 expires_at = int(self._now()) + KEPT_S
-                self._table.put(KIND, name, _written(merged), stored.revision if stored else None, expires_at)
+                table.put(KIND, name, _written(merged), stored.revision if stored else None, expires_at)
             except RecordConflict:
                 continue
             return merged
@@ -127,9 +139,9 @@ class Speeds:
 
     def _of(self, id: Id) -> Speed:
         known, news = self._known.get(id), self._news.get(id)
-        if known is not None and news is not None:
-            return known.plus(news)
-        return known or news or Speed(0.0)
+        found = known.plus(news) if known is not None and news is not None else known or news
+        # What nobody calls any more, perhaps because it was slow, is unknown again after a while, and gets its chance.
+        return found if found is not None and self._now() - found.at < KEPT_S else Speed(0.0)
 
 
 def _name(id: Id) -> str:
@@ -146,5 +158,9 @@ def _written(speed: Speed) -> dict[str, Any]:
     }
 
 
-def _read(value: Mapping[str, Any]) -> Speed:
-    return Speed(**value)
+def _read(stored: Record) -> Speed:
+    """Raises TableError for what another release wrote otherwise."""
+    try:
+        return Speed(**stored.value)
+    except TypeError as error:
+        raise TableError(f"the speed {stored.id!r} cannot be read") from error

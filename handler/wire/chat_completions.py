@@ -10,7 +10,7 @@ from handler.asgi import parse_object
 from handler.errors import ApiError
 from handler.evidence import FIELD, full
 from handler.flow import Ask, Decision, Need, Prompt, Protocol, Usage
-from handler.wire.conversation import measure, text_to_embed
+from handler.wire.conversation import last_turn, measure, opening_of, text_to_embed
 from handler.wire.fields import (
     as_it_came,
     count_in,
@@ -38,23 +38,23 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     """Raises BadRequest, naming the field, for what nearvote uses and cannot read."""
     body = parse_object(raw)
     model, messages, stream = model_in(body), messages_in(body), stream_in(body)
-    rest = for_upstream(body)
+    preferences, rest = read_preferences(body, headers), for_upstream(body)
     adds_usage = stream and not _asks_for_usage(body)
     if adds_usage:
         rest = {**rest, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
-    measured = measure(messages, body.get("tools"))
+    measured = measure(messages, tools=body.get("tools"))
     limit = output_limit(body, "max_completion_tokens", "max_tokens")
     return Ask(
         model,
         stream,
         Prompt(text_to_embed(messages), measured.tokens, expected_output(limit), limit),
-        read_preferences(body, headers),
+        preferences,
         rest,
         as_it_came(raw, body, rest),
         headers=headers,
         needs=measured.needs | _needs(body),
-        turn=turn_of(headers, messages[-1].get("role") in _TOOL_ROLES),
-        session=session_of(body, headers, messages[:2]),
+        turn=turn_of(headers, last_turn(messages).get("role") in _TOOL_ROLES),
+        session=session_of(body, headers, opening_of(messages)),
         adds_usage=adds_usage,
     )
 
@@ -62,7 +62,7 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's chunk, where it has them."""
     usage = event.get("usage")
-    if not isinstance(usage, Mapping) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
+    if not isinstance(usage, dict) or not has_counts(usage, "prompt_tokens", "completion_tokens"):
         return before
     return Usage(
         count_in(usage, "prompt_tokens"),
@@ -103,7 +103,7 @@ def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     form = body.get("response_format")
     wanted = {
         Need.TOOLS: bool(body.get("tools") or body.get("functions")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 

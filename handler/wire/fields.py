@@ -63,5 +63,5 @@ def count_in(usage: Mapping[str, Any], *path: str) -> int:
     """A number of tokens in an upstream's usage; 0 where it has none."""
     value: Any = usage
     for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value if type(value) is int and value > 0 else 0

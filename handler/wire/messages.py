@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from handler.asgi import parse_object
 from handler.errors import ApiError, Shape
 from handler.evidence import as_event
 from handler.flow import Ask, Need, Prompt, Protocol, Usage
-from handler.wire.conversation import is_tool_result, measure, said, text_to_embed
+from handler.wire.conversation import is_tool_result, last_turn, measure, opening_of, said, text_to_embed
 from handler.wire.fields import (
     as_it_came,
     count_in,
@@ -34,39 +35,40 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     """Raises BadRequest, naming the field, for what nearvote uses and cannot read."""
     body = parse_object(raw)
     model, messages, stream = model_in(body), messages_in(body), stream_in(body)
-    rest = for_upstream(body)
-    measured = measure(body.get("system"), messages, body.get("tools"))
+    preferences, rest = read_preferences(body, headers), for_upstream(body)
+    measured = measure(body.get("system"), messages, tools=body.get("tools"))
     limit = output_limit(body, "max_tokens")
     return Ask(
         model,
         stream,
         Prompt(text_to_embed(messages), measured.tokens, expected_output(limit), limit),
-        read_preferences(body, headers),
+        preferences,
         rest,
         as_it_came(raw, body, rest),
         protocol=Protocol.MESSAGES,
         headers=headers,
         needs=measured.needs | _needs(body),
-        turn=turn_of(headers, _gives_tool_results(messages[-1]), body.get("system")),
-        session=session_of(body, headers, [body.get("system"), messages[0]]),
+        turn=turn_of(headers, _gives_tool_results(last_turn(messages)), body.get("system")),
+        session=session_of(body, headers, [body.get("system"), *opening_of(messages)]),
         writes_cache=b'"cache_control"' in raw,
     )
 
 
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
-    """Token counts of an answer, or of a stream's events: the first one counts the input, later ones the output."""
+    """Token counts of an answer, or of a stream's events: the first one counts the input, later ones the output, and no
+    later one tells for how long the input is kept."""
     message = event.get("message")
-    usage = event.get("usage") or (message.get("usage") if isinstance(message, Mapping) else None)
-    if not isinstance(usage, Mapping):
+    usage = event.get("usage") or (message.get("usage") if isinstance(message, dict) else None)
+    if not isinstance(usage, dict):
         return before
-    written_1h = count_in(usage, "cache_creation", "ephemeral_1h_input_tokens")
-    cached = count_in(usage, "cache_read_input_tokens")
-    written = max(count_in(usage, "cache_creation_input_tokens") - written_1h, 0)
-    told = count_in(usage, "input_tokens") + cached + written + written_1h
+    cached, written = count_in(usage, "cache_read_input_tokens"), count_in(usage, "cache_creation_input_tokens")
+    told = count_in(usage, "input_tokens") + cached + written
     output = count_in(usage, "output_tokens")
     if before is not None and told <= before.input_tokens:
-        return Usage(before.input_tokens, output, before.cached_tokens, before.written_tokens, before.written_1h_tokens)
-    return Usage(told, output, cached, written, written_1h)
+        return replace(before, output_tokens=output)
+    by_event = count_in(usage, "cache_creation", "ephemeral_1h_input_tokens")
+    written_1h = min(by_event or (before.written_1h_tokens if before else 0), written)
+    return Usage(told, output, cached, written - written_1h, written_1h)
 
 
 def error_event(error: ApiError) -> bytes:
@@ -75,7 +77,7 @@ def error_event(error: ApiError) -> bytes:
 
 def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     given = body.get("output_config")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "output_config": {"effort": effort, **(given or {})}}
 
@@ -88,10 +90,10 @@ def _gives_tool_results(message: Mapping[str, Any]) -> bool:
 
 def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     config = body.get("output_config")
-    form = body.get("output_format") or (config.get("format") if isinstance(config, Mapping) else None)
+    form = body.get("output_format") or (config.get("format") if isinstance(config, dict) else None)
     wanted = {
         Need.TOOLS: bool(body.get("tools")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 

@@ -28,7 +28,7 @@ MOST_MS = 86_400_000
 Dial = Annotated[float, Field(ge=0, le=10)]
 Quality = Annotated[float, Field(ge=0, le=1)]
 Dollars = Annotated[float, Field(ge=0, le=MOST_DOLLARS)]
-Milliseconds = Annotated[float, Field(gt=0, le=MOST_MS)]
+Milliseconds = Annotated[float, Field(ge=0, le=MOST_MS)]
 CostTier = Literal["low", "medium", "high", "xhigh", "max"]
 
 

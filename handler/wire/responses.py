@@ -10,7 +10,7 @@ from handler.asgi import parse_object
 from handler.errors import ApiError, BadRequest
 from handler.evidence import as_event
 from handler.flow import Ask, Need, Prompt, Protocol, Usage
-from handler.wire.conversation import is_tool_result, measure, text_to_embed
+from handler.wire.conversation import is_tool_result, last_turn, measure, opening_of, text_to_embed
 from handler.wire.fields import (
     as_it_came,
     count_in,
@@ -37,30 +37,32 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
     """Raises BadRequest, naming the field, for what nearvote uses and cannot read."""
     body = parse_object(raw)
     model, turns, stream = model_in(body), _turns(body), stream_in(body)
-    rest = for_upstream(body)
-    measured = measure(body.get("instructions"), turns, body.get("tools"))
+    _refuse_background(body)
+    preferences, rest = read_preferences(body, headers), for_upstream(body)
+    measured = measure(body.get("instructions"), turns, tools=body.get("tools"))
     limit = output_limit(body, "max_output_tokens")
     return Ask(
         model,
         stream,
         Prompt(text_to_embed(turns), measured.tokens, expected_output(limit), limit),
-        read_preferences(body, headers),
+        preferences,
         rest,
         as_it_came(raw, body, rest),
         protocol=Protocol.RESPONSES,
         headers=headers,
         needs=measured.needs | _needs(body),
-        turn=turn_of(headers, bool(turns) and is_tool_result(turns[-1])),
-        session=session_of(body, headers, [body.get("instructions"), *turns[:2]]),
-        leans_on=next((str(body[name]) for name in STATE if isinstance(body.get(name), str)), ""),
+        turn=turn_of(headers, is_tool_result(last_turn(turns))),
+        session=session_of(body, headers, [body.get("instructions"), *opening_of(turns)]),
+        leans_on=next((id for id in (_id_in(body.get(name)) for name in STATE) if id), ""),
+        is_kept=body.get("store") is not False,
     )
 
 
 def usage_in(event: Mapping[str, Any], before: Usage | None) -> Usage | None:
     """Token counts of an answer, or of a stream's last event, which has the whole answer in it."""
     response = event.get("response")
-    usage = (response if isinstance(response, Mapping) else event).get("usage")
-    if not isinstance(usage, Mapping) or not has_counts(usage, "input_tokens", "output_tokens"):
+    usage = (response if isinstance(response, dict) else event).get("usage")
+    if not isinstance(usage, dict) or not has_counts(usage, "input_tokens", "output_tokens"):
         return before
     return Usage(
         count_in(usage, "input_tokens"),
@@ -87,9 +89,21 @@ def error_event(error: ApiError) -> bytes:
 
 def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     given = body.get("reasoning")
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "reasoning": {"effort": effort, **(given or {})}}
+
+
+def _refuse_background(body: Mapping[str, Any]) -> None:
+    """Such an answer is fetched later, from a path that is not here, and nobody would know what it cost."""
+    if body.get("background") and not body.get("stream"):
+        raise BadRequest("`background` answers are not served here; ask for a stream instead", param="background")
+
+
+def _id_in(state: Any) -> str:
+    """A conversation may be an object with an id."""
+    id = state.get("id") if isinstance(state, Mapping) else state
+    return id if isinstance(id, str) else ""
 
 
 def _turns(body: Mapping[str, Any]) -> list[Any]:
@@ -105,10 +119,10 @@ def _turns(body: Mapping[str, Any]) -> list[Any]:
 
 def _needs(body: Mapping[str, Any]) -> frozenset[Need]:
     text = body.get("text")
-    form = text.get("format") if isinstance(text, Mapping) else None
+    form = text.get("format") if isinstance(text, dict) else None
     wanted = {
         Need.TOOLS: bool(body.get("tools")),
-        Need.SCHEMA: isinstance(form, Mapping) and form.get("type") == "json_schema",
+        Need.SCHEMA: isinstance(form, dict) and form.get("type") == "json_schema",
     }
     return frozenset(need for need, is_wanted in wanted.items() if is_wanted)
 

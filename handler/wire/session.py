@@ -22,9 +22,11 @@ HEADERS = (
     "x-litellm-session-id",
 )
 """In which clients name their session, the plainest first; Codex's are `session-id` and the three behind it."""
+SCOPES = ("x-claude-code-agent-id", "thread-id")
+"""By which agents tell the conversations of one session apart."""
 AGENTS = ("x-claude-code-agent-id", "x-openai-subagent", "x-codex-parent-thread-id", "x-parent-session-id")
 """Which only an agent's calls on the side have."""
-_ON_THE_SIDE = ("auxiliary", "subagent")
+_ON_THE_SIDE = ("auxiliary", "subagent", "workflow", "side_reply")
 _SIDE_CALL = "cc_is_subagent=true"
 """In the first of Claude Code's instructions."""
 _OPENING = 4096
@@ -32,15 +34,16 @@ _OPENING = 4096
 
 
 def session_of(body: Mapping[str, Any], headers: Mapping[str, str], opening: Sequence[Any]) -> Session:
-    """`opening`: what stays as it is while the conversation goes on. Raises BadRequest for what is no `session_id`."""
+    """`opening`: what stays as it is while the conversation goes on. It counts in a session that has a name too: under
+    the same name agents ask for titles and summaries, which have nothing of the conversation's prefix. Raises
+    BadRequest for what is no `session_id`."""
     named = _named(body, headers)
-    if named:
-        agent = next((headers[name] for name in AGENTS if headers.get(name)), "")
-        return Session(f"{named}/{agent}" if agent else named, named=True)
+    scope = next((headers[name] for name in SCOPES if headers.get(name)), "")
     texts = [text_of(part)[:_OPENING] for part in opening]
-    if not any(texts):
+    if not named and not any(texts):
         return Session("")
-    return Session(hashlib.blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=12).hexdigest())
+    told = "\0".join((named, scope, *texts)).encode("utf-8", "replace")
+    return Session(hashlib.blake2b(told, digest_size=12).hexdigest(), named=bool(named))
 
 
 def turn_of(headers: Mapping[str, str], ends_in_tool_result: bool, instructions: Any = None) -> Turn:
@@ -62,12 +65,12 @@ def _named(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
 
 def _of_user(metadata: Any) -> str:
     """Claude Code's `metadata.user_id` is JSON, and was `user_…_session_…`."""
-    user = metadata.get("user_id") if isinstance(metadata, Mapping) else None
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user, str):
         return ""
     try:
         told = orjson.loads(user)
     except orjson.JSONDecodeError:
         return user.partition("_session_")[2]
-    session = told.get("session_id") if isinstance(told, Mapping) else None
+    session = told.get("session_id") if isinstance(told, dict) else None
     return session if isinstance(session, str) else ""

@@ -11,15 +11,17 @@ import pytest
 
 from index.embedder import DIMENSIONS
 from index.structure import describe_all
+from index.types import Floats
 from scripts.evaluation.metrics import BUDGETS
 from scripts.evaluation.outcomes import Outcomes
 from scripts.evaluation.upload import Prompts
 from tests.bench.quality import __main__ as command
-from tests.bench.quality import cases, edits, leftout, runs, signals, unseen
+from tests.bench.quality import agent_turns, cases, edits, leftout, runs, sessions, signals, transcripts, unseen
 from tests.bench.quality.__main__ import Bench
 from tests.bench.quality.cases import DOMINATED, MIXTRAL_GPT4, SIX
 from tests.bench.quality.report import Part, Table
 from tests.bench.quality.sources import GSM8K, MMLU, ZEROEVAL, Sources, joined, read
+from tests.tiny import units
 
 OTHER = "a-model-of-no-contest"
 PAIRS = (
@@ -251,3 +253,38 @@ def test_what_is_unfamiliar_goes_to_the_dearest_model(sources: Sources) -> None:
     chosen = np.zeros(len(nearest), np.int64)
     careful = unseen.abstaining(met, float(nearest[10]), chosen)
     assert sorted(careful.tolist()) == [0] * (len(nearest) - 10) + [len(met.asked.cost) - 1] * 10
+
+
+def test_conversations_are_routed_and_billed_for_every_fleet_and_kind(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.bench.quality.sessions.CONVERSATIONS", 1)
+    part = bench.part("sessions")
+    kinds = [f"{fleet}, {kind}" for fleet in sessions.FLEETS for kind in sessions.USER_TURNS]
+    assert titles(part) == [f"{kind}{what}" for kind in kinds for what in ("", ": equal quality")]
+    bills, equal = part.tables[:2]
+    assert first(bills, 2)[:4] == [
+        ("always the dearest", ""),
+        ("always the cheapest", ""),
+        (sessions.UNAWARE, "1"),
+        (sessions.UNAWARE, "3"),
+    ]
+    assert [row[0] for row in equal.rows] == [
+        *(sessions.MIX, *sessions.ROUTED),
+        f"{sessions.AWARE} saves, of '{sessions.UNAWARE}'",
+        f"looking ahead saves, of '{sessions.AWARE}'",
+    ]
+
+
+def hashed(texts: Sequence[str]) -> Floats:
+    """A vector for each text that is like no other's."""
+    return units(np.random.default_rng(1), len(texts), DIMENSIONS)
+
+
+def test_agents_turns_are_measured_under_every_rule(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.bench.quality.sources.embed_texts", hashed)
+    measured, nearness = bench.part("agent-turns").tables
+    assert [row[0] for row in measured.rows] == [*PAIRS, "mean of these"]
+    assert measured.columns[4:] == nearness.columns[2:] == tuple(agent_turns.RULES)
+    assert [row[0] for row in nearness.rows] == list(transcripts.SHAPES)
+    assert [row[2] for row in nearness.rows] == [pytest.approx(1.0)] * len(transcripts.SHAPES)

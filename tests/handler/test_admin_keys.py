@@ -30,7 +30,7 @@ def answers(server: AdminServer, authorization: str | None) -> set[tuple[int, st
     headers = {} if authorization is None else {"authorization": authorization}
     with httpx.Client(base_url=server.url, headers=headers) as client:
         found = [refused(client.request(method, path)) for method, path in server.routes if method != "HEAD"]
-    assert len(found) == 18
+    assert len(found) == 22
     return {(status, error["code"]) for status, error in found}
 
 
@@ -171,6 +171,11 @@ def test_an_unknown_id_is_not_found(admin_server: AdminServer, method: str) -> N
         ({"name": "a", "exclude": ["ok", ""]}, "exclude.1"),
         ({"name": "a", "default_model": ""}, "default_model"),
         ({"name": "a", "expires_at": 0}, "expires_at"),
+        ({"name": "a", "budget_day": 0}, "budget_day"),
+        ({"name": "a", "budget_total": "5"}, "budget_total"),
+        ({"name": "a", "requests_per_minute": 0.5}, "requests_per_minute"),
+        ({"name": "a", "tokens_per_minute": 2_000_000_000}, "tokens_per_minute"),
+        ({"name": "a", "speed": 1.1}, "speed"),
         ({"name": "a", "revoked": True}, "revoked"),
         ({"name": "a", "colour": "red"}, "colour"),
     ],

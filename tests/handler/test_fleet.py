@@ -65,6 +65,7 @@ def fleet(model: dict[str, Any] | None = None, **more: Any) -> bytes:
 
 M = orjson.loads(fleet())["models"][0]
 PROTOCOLS = "fleet.yaml: line 1: models.0.deployments.0.protocols.0: Input should be 'chat', 'messages' or 'responses'"
+OURS = "fleet.yaml: line 1: models.0.deployments.0.api_key: ${"
 RULE = "fleet.yaml: line 1: rules.0"
 
 
@@ -106,6 +107,8 @@ RULE = "fleet.yaml: line 1: rules.0"
         (fleet(model=None, modles=[]), "fleet.yaml: line 1: modles: Extra inputs are not permitted"),
         (fleet(default="other"), "fleet.yaml: line 1: the file: default: 'other' is not among the models"),
         (orjson.dumps({"models": [M, M]}), "fleet.yaml: line 1: the file: listed twice: m"),
+        (fleet({"deployments": [{"base_url": "u", "api_key": "${AWS_SECRET_ACCESS_KEY}"}]}), OURS),
+        (fleet({"deployments": [{"base_url": "http://x/${NEARVOTE_PEPPER}"}]}), OURS.replace("api_key", "base_url")),
         (fleet({"context": 0}), "fleet.yaml: line 1: models.0.context: Input should be greater than 0"),
         (fleet({"deployments": [{"base_url": "u", "protocols": ["grpc"]}]}), PROTOCOLS),
         (fleet(rules=[{"name": "r"}]), f"{RULE}: give one of model, tier, dial and deny, not 0"),

@@ -139,7 +139,7 @@ def test_full_evidence_is_added_to_a_whole_answer_and_changes_nothing_else(
     assert told == orjson.loads(ANSWER)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 429, 451, 500, 503])
+@pytest.mark.parametrize("status", [400, 402, 403, 404, 409, 413, 429, 451, 500, 503])
 def test_an_error_of_the_upstream_comes_back_byte_for_byte(
     http: httpx.Client, upstream: ScriptedUpstream, status: int
 ) -> None:
@@ -149,6 +149,16 @@ def test_an_error_of_the_upstream_comes_back_byte_for_byte(
         told = chat(http, stream=stream)
         assert (told.status_code, told.content, told.headers["retry-after"]) == (status, body, "7")
         assert told.headers["x-nearvote-model"] == "scripted"
+
+
+def test_a_key_that_the_provider_does_not_take_is_not_called_the_caller_s(
+    http: httpx.Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.steps = [answer(b'{"error": {"message": "Incorrect API key: sk-provi***ret"}}', status=b"401 Refused")]
+    told = chat(http)
+    assert error_of(told) == (502, "upstream_key_refused")
+    assert "sk-" not in told.text
+    assert told.headers["x-should-retry"] == "false"
 
 
 def test_a_stream_comes_back_byte_for_byte(http: httpx.Client, upstream: ScriptedUpstream) -> None:

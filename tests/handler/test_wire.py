@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import BadRequest
-from handler.flow import Ask, Need, Preferences, Prompt, Session
+from handler.flow import Ask, Need, Preferences, Prompt
 from handler.wire import chat_completions
 from handler.wire.conversation import measure, text_of, text_to_embed
 from handler.wire.preferences import read_preferences
+from handler.wire.session import session_of
 
 LONG = "Please rewrite this paragraph in plain English for a newsletter."
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -61,6 +62,8 @@ def test_the_text_of_a_content(content: Any, text: str) -> None:
         ([user(LONG), {"role": "assistant", "content": "Done."}, user("shorter")], f"{LONG}\nshorter"),
         ([user("hi")], "hi"),
         ([user("one"), user("two"), user("three")], "two\nthree"),
+        ([user(LONG), user("continue"), user("continue"), user("yes, do it")], f"{LONG}\nyes, do it"),
+        ([user("z" * 40), user("x" * 40), user("continue"), user("ok")], "x" * 40 + "\nok"),
         ([user("what is this?"), user([IMAGE])], "what is this?\n[image]"),
         ([user([IMAGE])], "[image]"),
         ([user(LONG), user("   "), user(None), user([])], LONG),
@@ -143,7 +146,7 @@ def test_text_nested_deeper_than_python_may_call_itself_is_read(
 
 
 def test_a_request_is_read_whole() -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "nearvote/auto",
         "messages": [{"role": "system", "content": "s" * 200}, user([{"type": "text", "text": "t" * 200}, IMAGE])],
         "stream": True,
@@ -163,7 +166,7 @@ def test_a_request_is_read_whole() -> None:
     }
     raw = orjson.dumps(body)
     headers = {"x-nearvote-evidence": "full", "authorization": "Bearer nv"}
-    tokens = measure(body["messages"], body.get("tools")).tokens
+    tokens = measure(body["messages"]).tokens
     assert chat_completions.read(raw, headers) == Ask(
         model="nearvote/auto",
         stream=True,
@@ -183,7 +186,7 @@ def test_a_request_is_read_whole() -> None:
         raw=None,
         headers=headers,
         needs=frozenset({Need.IMAGES}),
-        session=Session("s-1", named=True),
+        session=session_of(body, {}, body["messages"]),
         adds_usage=True,
     )
 

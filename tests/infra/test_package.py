@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from handler import catalogue
 from handler.data import server
 from handler.keys import NewKey, Routing
 from index.embedder import MODEL_FILES
@@ -75,6 +76,7 @@ def test_the_artifact_holds_what_the_functions_need_and_not_what_makes_it(artifa
     assert not top & {"scripts", "tests", "infra", "bin", "hf_xet", "openai", *BOTO3}
     assert sorted(path.name for path in (artifact / "model").iterdir()) == sorted(MODEL_FILES)
     assert [path.name for path in (artifact / "index").glob("starter*")] == ["starter.py"]
+    assert (artifact / "handler" / "catalogue.json").read_bytes() == catalogue.FILE.read_bytes()
 
 
 def test_every_module_is_compiled_for_the_place_where_lambda_puts_it(artifact: Path, lambda_runtime: Runtime) -> None:

@@ -288,6 +288,8 @@ def test_a_streaming_data_plane_runs_behind_the_web_adapter(
                 "NEARVOTE_SECRET": "Secret",
                 "NEARVOTE_MODEL_DIR": "/var/task/model",
                 "NEARVOTE_UPSTREAM_SECONDS": "290",
+                "NEARVOTE_DEADLINE_SECONDS": "285",
+                "NEARVOTE_FIRST_BYTE_SECONDS": "120",
                 **ADAPTER,
             }
         },
@@ -310,6 +312,8 @@ def test_a_buffered_data_plane_runs_without_the_adapter(buffered: Deployed) -> N
         "NEARVOTE_SECRET": "Secret",
         "NEARVOTE_MODEL_DIR": "/var/task/model",
         "NEARVOTE_UPSTREAM_SECONDS": "25",
+        "NEARVOTE_DEADLINE_SECONDS": "25",
+        "NEARVOTE_FIRST_BYTE_SECONDS": "10",
     }
 
 
@@ -368,6 +372,11 @@ def may_see_missing(*prefixes: str) -> Json:
     )
 
 
+def of_kinds(operator: str, *kinds: str) -> Json:
+    """A condition on the partition key."""
+    return {f"ForAllValues:{operator}": {"dynamodb:LeadingKeys": [*kinds]}}
+
+
 def may_log(group: str) -> Json:
     return allow("WriteLog", ["logs:CreateLogStream", "logs:PutLogEvents"], f"{group}.Arn")
 
@@ -379,20 +388,26 @@ def statements(deployed: Deployed, role: str) -> list[Json]:
     return [each for policy in (*inline, *apart) for each in policy["PolicyDocument"]["Statement"]]
 
 
-def test_the_data_plane_may_read_what_it_serves_by(stream: Deployed) -> None:
+def test_the_data_plane_may_read_what_it_serves_by_and_write_what_requests_leave_behind(stream: Deployed) -> None:
     assert statements(stream, "DataRole") == [
         allow("ReadIndexAndFleet", "s3:GetObject", ["Bucket.Arn/fleet.yaml", "Bucket.Arn/index/*"]),
         may_see_missing("fleet.yaml", "index/*"),
-        allow("ReadKeys", "dynamodb:GetItem", "Table.Arn"),
+        allow("ReadKeysAndWhatIsRemembered", "dynamodb:GetItem", "Table.Arn"),
+        allow("CountSpending", "dynamodb:UpdateItem", "Table.Arn", Condition=of_kinds("StringLike", "spend#*")),
+        allow(
+            "RememberSessionsAndSpeeds",
+            "dynamodb:PutItem",
+            "Table.Arn",
+            Condition=of_kinds("StringEquals", "session", "speed"),
+        ),
         allow("ReadSecret", "secretsmanager:GetSecretValue", "Secret"),
         may_log("DataLogs"),
     ]
 
 
-def test_the_control_plane_may_edit_the_index_and_the_keys(stream: Deployed) -> None:
+def test_the_control_plane_may_edit_the_index_the_fleet_and_the_keys(stream: Deployed) -> None:
     assert statements(stream, "ControlRole") == [
-        allow("ReadFleet", "s3:GetObject", "Bucket.Arn/fleet.yaml"),
-        allow("EditIndex", ["s3:GetObject", "s3:PutObject"], "Bucket.Arn/index/*"),
+        allow("EditIndexAndFleet", ["s3:GetObject", "s3:PutObject"], ["Bucket.Arn/fleet.yaml", "Bucket.Arn/index/*"]),
         may_see_missing("fleet.yaml", "index/*"),
         allow("ManageKeys", ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"], "Table.Arn"),
         allow("ReadSecret", "secretsmanager:GetSecretValue", "Secret"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from typer.testing import CliRunner, Result
 
+from handler import catalogue
 from handler.control.embedding import LazyEmbedder
-from handler.fleet import KEY, parse
+from handler.fleet import KEY, parse, version_of
+from handler.keys import KeyStore
+from handler.ledger import Ledger, Settlement, Spent
+from handler.sqlite_table import SqliteTable
 from index.edits import Upload, add
 from index.store import open_store
 from index.versions import Repository
-from scripts.main import MEANINGLESS, app
+from scripts.main import app
+from scripts.place import MEANINGLESS
 from tests.admin_server import MAXI_DOES_IT, MINI_DOES_IT, AdminServer, jsonl, served
 from tests.nearvote_server import clean_environment
 
@@ -39,6 +45,12 @@ FAULTS = [
     {"line": 2, "reason": "score of mini is outside 0..1: 2"},
     {"line": 3, "reason": "model names an unknown model 'minni'; did you mean 'mini'?"},
 ]
+TWO_MODELS = """models:
+  - name: gpt-5-mini
+    deployments: [{base_url: "http://127.0.0.1:9/v1", protocols: [responses, chat]}]
+  - {name: own, like: small, tools: false, deployments: [{base_url: "http://127.0.0.1:9/v1", api_key: sk-1}],
+     price: {input: 1, output: 2}}
+"""
 COMMAND = r"^│ (\w+) "
 """A line of a help's list of commands."""
 BAD = (GREETING, {"prompt": "p", "scores": {"mini": 2}}, {"prompt": "q", "model": "minni"}, SQL)
@@ -171,13 +183,75 @@ def test_an_empty_option_takes_away_what_was_there(run: Run) -> None:
     assert printed(endless) == printed(cleared) | {"expires_at": None}
 
 
+LIMITS = {
+    "route_models": ["gpt-*", "claude-*"],
+    "baseline_model": "maxi",
+    "budget_day": 0.5,
+    "budget_month": 10.0,
+    "budget_total": 100.0,
+    "requests_per_minute": 60,
+    "tokens_per_minute": 100_000,
+    "max_latency_ms": 2_500.0,
+    "speed": 0.1,
+}
+
+
+def test_a_key_takes_limits_when_it_is_created_and_when_it_is_changed(run: Run) -> None:
+    options = (
+        *("--route-model", "gpt-*", "--route-model", "claude-*", "--baseline-model", "maxi"),
+        *("--budget-day", "0.5", "--budget-month", "10", "--budget-total", "100"),
+        *("--requests-per-minute", "60", "--tokens-per-minute", "100000"),
+        *("--max-latency-ms", "2500", "--speed", "0.1"),
+    )
+    created = printed(run("keys", "create", "--name", "a", *options, "--json"))
+    plain = printed(run("keys", "create", "--name", "b", "--json"))
+    changed = printed(run("keys", "change", plain["id"], *options, "--json"))
+    assert [{name: record[name] for name in LIMITS} for record in (created, changed)] == [LIMITS, LIMITS]
+
+
+def test_0_takes_a_limit_away_and_leaves_the_others(run: Run) -> None:
+    record = printed(
+        run("keys", "create", "--name", "a", "--budget-day", "0.5", "--speed", "0.1", "--dial", "3", "--json")
+    )
+    cleared = printed(run("keys", "change", record["id"], "--budget-day", "0", "--dial", "0", "--json"))
+    assert (cleared["budget_day"], cleared["speed"], cleared["dial"]) == (None, 0.1, 0.0)
+    none = ("--speed", "0", "--baseline-model", "", "--route-model", "", "--requests-per-minute", "0")
+    assert printed(run("keys", "change", record["id"], *none, "--json")) == cleared | {"speed": None}
+
+
+def test_what_a_key_spent_is_told_by_the_day_and_in_sums(run: Run, admin_home: Path) -> None:
+    id = printed(run("keys", "create", "--name", "a", "--budget-month", "10", "--json"))["id"]
+    with closing(SqliteTable(admin_home / "state.db")) as table:
+        key = KeyStore(table, b"pepper").get(id)
+        assert key is not None
+        Ledger(table).settle([Settlement(key, None, Spent(0.000_012_9, 230, 0.25), time.time())])
+    sums = {"spent": 0.000_012_9, "saved": 0.25, "requests": 1, "tokens": 230}
+    told = printed(run("keys", "spending", id, "--json"))
+    (day,) = told["days"]
+    assert told == {
+        "id": id,
+        "days": [{"date": day["date"], **sums}],
+        "month": sums,
+        "total": sums,
+        "budgets": {"day": None, "month": 10.0, "total": None},
+    }
+    lines = [re.split("  +", line) for line in text(run("keys", "spending", id, "--days", "1")).splitlines()]
+    shown = ["0.000013", "0.250000", "1", "230"]
+    assert lines == [
+        ["period", "spent", "saved", "requests", "tokens", "budget"],
+        [day["date"], *shown, "-"],
+        ["this month", *shown, "10.0"],
+        ["in all", *shown, "-"],
+    ]
+
+
 def test_a_key_is_revoked(run: Run) -> None:
     id = printed(run("keys", "create", "--name", "f", "--json"))["id"]
     assert printed(run("keys", "revoke", id, "--json"))["revoked"] is True
     assert text(run("keys", "show", id)).splitlines()[1].split()[-2] == "True"
 
 
-@pytest.mark.parametrize("command", ["show", "change", "revoke"])
+@pytest.mark.parametrize("command", ["show", "change", "revoke", "spending"])
 def test_an_unknown_key_is_told(run: Run, command: str) -> None:
     told = "error: no key 'nobody'; `nearvote keys list` shows those that exist\n"
     assert refusal(run("keys", command, "nobody")) == told
@@ -350,6 +424,42 @@ def test_the_index_is_rebuilt(run: Run) -> None:
     assert printed(run("index", "status", "--json"))["message"] == "rebuild with another embedder"
 
 
+def test_the_fleet_is_shown_with_what_each_model_costs_and_can_do(run: Run, admin_home: Path) -> None:
+    (admin_home / KEY).write_text(TWO_MODELS)
+    lines = [line.split("  ") for line in text(run("fleet", "show")).splitlines()]
+    assert [[cell.strip() for cell in line if cell.strip()] for line in lines] == [
+        ["model", "like", "input", "output", "cached", "context", "can", "protocols", "price from"],
+        [
+            *("gpt-5-mini", "-", "0.25", "2", "0.025", "400000", "images files tools schema", "chat responses"),
+            f"catalogue {catalogue.load().date}",
+        ],
+        ["own", "small", "1", "2", "-", "-", "images? audio? files? schema?", "chat", "fleet file"],
+    ]
+
+
+def test_the_fleet_is_put_in_the_place_of_another(run: Run, admin_home: Path, tmp_path: Path) -> None:
+    before = printed(run("fleet", "show", "--json"))["version"]
+    path = tmp_path / "new.yaml"
+    path.write_text(TWO_MODELS)
+    after = version_of(TWO_MODELS.encode())
+    told = f"version {after} in place of {before}: gpt-5-mini, own\n"
+    assert text(run("fleet", "put", path, "--expected", before)) == told
+    assert (admin_home / KEY).read_text() == TWO_MODELS
+    assert text(run("fleet", "show", "--text")) == TWO_MODELS
+    assert refusal(run("fleet", "put", path, "--expected", before)).startswith(
+        f"error: nothing was stored: the fleet is at version {after}, not {before}; "
+    )
+
+
+def test_a_bad_fleet_is_not_put_and_its_lines_are_told(run: Run, admin_home: Path, tmp_path: Path) -> None:
+    before = (admin_home / KEY).read_bytes()
+    path = tmp_path / "bad.yaml"
+    path.write_text(TWO_MODELS.replace("output: 2", "output: -2"))
+    complaint = "line 5: models.1.price.output: Input should be greater than or equal to 0"
+    assert refusal(run("fleet", "put", path)) == f"error: nothing was stored: fleet.yaml: {complaint}\n  {complaint}\n"
+    assert (admin_home / KEY).read_bytes() == before
+
+
 def test_a_refusal_is_json_on_request(run: Run) -> None:
     result = run("keys", "show", "nobody", "--json")
     assert (result.exit_code, result.stderr) == (1, "")
@@ -425,14 +535,15 @@ def test_an_option_behind_the_command_goes_before_the_one_before_it(
 @pytest.mark.parametrize(
     ("option", "command"),
     [
-        *(("--url", command) for command in ("run", "model fetch", "bootstrap --stack s")),
+        *(("--url", command) for command in ("run", "model fetch", "fleet check f", "bootstrap --stack s")),
         *(("--admin-key", command) for command in ("run", "model fetch", "bootstrap --stack s")),
         *(("--stack", command) for command in ("run", "model fetch")),
     ],
 )
 def test_an_option_that_means_nothing_to_the_command_is_refused(option: str, command: str) -> None:
     result = CliRunner().invoke(app, [option, "x", *command.split()])
-    told = f"Invalid value for {option}: `nearvote {command.split()[0]}` does not take it"
+    refused = next(known for known in MEANINGLESS if command.startswith(known))
+    told = f"Invalid value for {option}: `nearvote {refused}` does not take it"
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in " ".join(result.stderr.replace("│", " ").split())
 
@@ -450,7 +561,8 @@ def test_every_command_has_a_use_for_the_options_before_it_or_refuses_them(help_
     for group in re.findall(COMMAND, help_of(), re.MULTILINE):
         for command in re.findall(COMMAND, help_of(group), re.MULTILINE) or [""]:
             taken = set(re.findall(r"--(?:url|stack|admin-key)\b", help_of(group, command)))
-            if taken | MEANINGLESS.get(group, set()) != set(NOWHERE[::2]) | {"--stack"}:
+            refused = MEANINGLESS.get(group) or MEANINGLESS.get(f"{group} {command}", frozenset())
+            if taken | refused != set(NOWHERE[::2]) | {"--stack"}:
                 ignored.append((group, command))
     assert ignored == []
 

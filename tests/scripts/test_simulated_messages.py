@@ -177,6 +177,14 @@ def test_no_tool_is_used_unasked_or_forbidden(http: httpx.Client, text: str, cho
     assert http.post("/messages", json=asked, headers=HEADERS).json()["stop_reason"] == "end_turn"
 
 
+def test_what_a_coding_agent_says_beside_the_user_is_not_the_question(http: httpx.Client) -> None:
+    reminder = {"type": "text", "text": "<system-reminder>\nYou have a tool.\n</system-reminder>"}
+    asked = {"role": "user", "content": [reminder, {"type": "text", "text": "Say hello"}]}
+    aside = {"role": "system", "content": "Each tool is listed above."}
+    reply = http.post("/messages", json=body(messages=[asked, aside], tools=[WEATHER]), headers=HEADERS).json()
+    assert reply["content"] == [{"type": "text", "text": ANSWER.replace(str(QUESTION["content"]), "Say hello")}]
+
+
 def test_input_that_the_limit_has_cut_is_left_out(sdk: anthropic.Anthropic) -> None:
     message = sdk.messages.create(
         model="sim-small", max_tokens=1, messages=[QUESTION], tools=[WEATHER], tool_choice={"type": "any"}
@@ -253,7 +261,7 @@ def test_a_key_and_a_version_are_required(
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": ["text"]}, "messages"),
-        ({"messages": [{"role": "system", "content": "text"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "text"}]}, "messages.0.role"),
         ({"messages": [QUESTION, {"role": "user"}]}, "messages.1.content"),
         ({"messages": [{"role": "user", "content": ["text"]}]}, "messages.0.content"),
         ({"system": 1}, "system"),

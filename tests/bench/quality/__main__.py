@@ -13,13 +13,26 @@ from index.errors import NearvoteIndexError
 from scripts.evaluation.contest import BadContest
 from scripts.output import say, to_json
 from tests.bench import machine
-from tests.bench.quality import cases, dial, edits, fleets, leftout, pairs, reliability, runs, sources, unseen
+from tests.bench.quality import (
+    agent_turns,
+    cases,
+    dial,
+    edits,
+    fleets,
+    leftout,
+    pairs,
+    reliability,
+    runs,
+    sessions,
+    sources,
+    unseen,
+)
 from tests.bench.quality.leftout import Absences
 from tests.bench.quality.report import Part, as_json, as_text
 from tests.bench.quality.runs import Compared, Run
 from tests.bench.quality.sources import Missing, Sources
 
-PARTS = ("pairs", "fleets", "dial", "unseen", "reliability", "edits")
+PARTS = ("pairs", "fleets", "dial", "unseen", "reliability", "edits", "agent-turns", "sessions")
 DATA = Path("../shared/data")
 
 
@@ -42,6 +55,8 @@ class Bench:
             "unseen": lambda: unseen.part(self._left_out),
             "reliability": self._reliability,
             "edits": lambda: edits.part(self._sources, self._seeds),
+            "sessions": lambda: sessions.part(self._sources.zeroeval, self._seeds),
+            "agent-turns": lambda: agent_turns.part(cases.pairs(self._sources, self._seeds), sources.embed_texts),
         }
 
     def _reliability(self) -> Part:

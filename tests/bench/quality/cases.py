@@ -33,6 +33,9 @@ SIX = {
 """2024 list prices."""
 DOMINATED = SIX | {"o1-mini-2024-09-12": Price(input=3.0, output=12.0)}
 """With one that is better than the dearest, and costs less."""
+OPENAI_CACHED = 0.5
+"""Of the price of input, in 2024: what the cache had. What it takes in costs as other input does."""
+ANTHROPIC_CACHED, ANTHROPIC_WRITTEN = 0.1, 1.25
 TOKENS = Usage(300, 800)
 
 SEEDS = 10
@@ -97,6 +100,16 @@ def priced(prompts: Prompts, prices: dict[str, Price]) -> Contest:
         prompts.outcomes,
         [Candidate(name, price.of(TOKENS)) for name, price in prices.items()],
     )
+
+
+def with_cache(name: str, price: Price) -> Price:
+    """With what the model's provider took for its prompt cache in 2024; it had none for the open models."""
+    if name.startswith(("gpt-", "o1-")):
+        return price.model_copy(update={"cached_input": OPENAI_CACHED * price.input})
+    if name.startswith("claude-"):
+        cached, written = ANTHROPIC_CACHED * price.input, ANTHROPIC_WRITTEN * price.input
+        return price.model_copy(update={"cached_input": cached, "cache_write": written})
+    return price
 
 
 def _pair(name: str, prompts: Prompts, models: tuple[str, str], seeds: int) -> Case:

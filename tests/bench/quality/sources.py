@@ -1,6 +1,7 @@
 """The measured outcomes that routing is judged on. They lie outside this repository, and are never copied into it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from handler.control.embedding import LazyEmbedder
 from index import structure
+from index.types import Floats
 from scripts import model_files
 from scripts.evaluation import outcomes as measured
 from scripts.evaluation.outcomes import Outcomes
@@ -40,8 +42,13 @@ def read(folder: Path) -> Sources:
             f"{folder} has no {', '.join(missing)}: this benchmark needs measured outcomes, which are not part of this"
             " repository; say by --data where they are"
         )
-    embedder = LazyEmbedder(lambda: model_files.ensure(os.environ, report=say), WORKERS)
+    embedder = _embedder()
     return Sources(*(_prompts(folder / name, embedder) for name in (MMLU, GSM8K, ZEROEVAL)))
+
+
+def embed_texts(texts: Sequence[str]) -> Floats:
+    """float32 [len(texts), 384], from the cache if they are there. Raises ModelFilesMissing."""
+    return embed(texts, _embedder(), cache_folder(os.environ))
 
 
 def joined(one: Prompts, other: Prompts) -> Prompts:
@@ -60,6 +67,10 @@ def joined(one: Prompts, other: Prompts) -> Prompts:
         np.concatenate([one.structures, other.structures]),
         one.fingerprint,
     )
+
+
+def _embedder() -> LazyEmbedder:
+    return LazyEmbedder(lambda: model_files.ensure(os.environ, report=say), WORKERS)
 
 
 def _prompts(path: Path, embedder: LazyEmbedder) -> Prompts:
