@@ -93,6 +93,8 @@ class Completer:
         passage = Passage(reply, wire, last_words, errand.ask.adds_usage)
 
         async def ended() -> None:
+            if passage.whole or passage.failed:
+                self._stages.failover.ended(reply.target, passage.whole)
             ending = Ending(
                 reply.status, reply, passage.usage, passage.error, passage.fault, passage.answer_id, passage.seconds
             )

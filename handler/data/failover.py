@@ -89,6 +89,13 @@ class Failover:
             await self._sleep(pause)
         raise NotServed(course.told, course.decision)
 
+    def ended(self, target: Target, whole: bool) -> None:
+        """How a stream went on that was served: one that breaks off time and again is not worth asking."""
+        if whole:
+            self._health.answered(target)
+        else:
+            self._health.failed(target)
+
     async def _try(
         self, course: "_Course", target: Target, ask: Ask, wire: Wire, last: bool, path: str
     ) -> Served | None:
@@ -105,7 +112,10 @@ class Failover:
         except BaseException:  # a client that left, above all: nobody else would end the trial
             self._health.released(target)
             raise
-        self._health.answered(target)
+        if reply.rest is None:
+            self._health.answered(target)
+        else:
+            self._health.begun(target)
         return Served(reply, _came_out(course.decision, target.model.name))
 
     def _blame(self, target: Target, failed: Failed, path: str) -> None:

@@ -73,6 +73,12 @@ class Health:
         circuit = self._circuits.get(target.id)
         return 0.0 if circuit is None else max(circuit.open_until - self._clock(), 0.0)
 
+    def begun(self, target: Target) -> None:
+        """Of a stream: others may call it again, but its failures are forgotten only when it has answered."""
+        circuit = self._circuits.get(target.id)
+        if circuit is not None:
+            circuit.open_until, circuit.on_trial = 0.0, False
+
     def answered(self, target: Target) -> None:
         self._circuits.pop(target.id, None)
 

@@ -69,6 +69,15 @@ class Passage:
                 self.error = broken_off(error, self._reply.target.model.name)
                 yield b"\n\n" + self._wire.error_event(self.error)
 
+    @property
+    def failed(self) -> bool:
+        return self.error is not None or bool(self.fault)
+
+    @property
+    def whole(self) -> bool:
+        """Neither failed nor left by the client before its end."""
+        return self._ended and not self.failed
+
     async def close(self) -> None:
         await self._reply.answer.aclose()
 

@@ -1,12 +1,13 @@
 """What AWS charges for routing, by its list prices. `python -m tests.bench.aws_cost`
 
-What nearvote does for a request is measured: its milliseconds by `make bench`, its reads and its log line by
-test_aws_cost.py. What the models and their answers are like is assumed.
+What nearvote does for a request is measured: its milliseconds by `make bench`, its reads, its writes and its log line
+by test_aws_cost.py. What the models and their answers are like is assumed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from handler.data.speeds import SHARE_S
 from handler.secrets import TTL_S
 from handler.settings import Settings
 
@@ -23,6 +24,8 @@ S3_GET = 0.40e-6
 """A 304 too."""
 DYNAMODB_READ = 0.125e-6
 """A consistent read of up to 4 KB."""
+DYNAMODB_WRITE = 0.625e-6
+"""Of up to 1 KB, on demand."""
 SECRET_CALL = 0.05 / 10_000
 LOG_GB = 0.50
 
@@ -41,11 +44,17 @@ GETS_PER_LOOK = 2
 """HEAD.json and fleet.yaml."""
 KEY_SECONDS = 3.0
 """How long a key that was read is used: KeyStore."""
+SETTLING_WRITES = 1
+"""Of a key without limits: the day's counters."""
+RESERVING_WRITES = 2
+"""Of a key with a budget for the day and a rate of requests. Other budgets are two more each."""
+REMEMBERING_WRITES, REMEMBERING_READS = 1, 1
+"""Of a conversation that is long enough for a prompt cache."""
 PROMPT_BYTES = 2_000
 STREAMED_BYTES = 100_000
 """500 tokens, each in a chunk of 200 bytes."""
 WHOLE_BYTES = 3_000
-REQUEST_LINE_BYTES = 500
+REQUEST_LINE_BYTES = 550
 PLATFORM_LINES_BYTES = 350
 """START, END and REPORT, which Lambda writes."""
 ACCESS_LINE_BYTES = 350
@@ -64,6 +73,9 @@ class Load:
     answer_bytes: int = STREAMED_BYTES
     poll_seconds: float = Settings().poll_seconds
     logged_bytes: int = LOGGED_BYTES
+    writes: int = SETTLING_WRITES
+    reads: int = 0
+    """Beside the key's."""
 
     @property
     def own_seconds(self) -> float:
@@ -82,19 +94,23 @@ class Bill:
     transfer: float
     index: float
     keys: float
+    spending: float
+    """What was spent, conversations, and every SHARE_S the speed of the model that answered."""
     secret: float
     logs: float
 
     @property
     def total(self) -> float:
         function = self.waiting + self.work
-        return function + self.api + self.transfer + self.index + self.keys + self.secret + self.logs
+        table = self.keys + self.spending
+        return function + self.api + self.transfer + self.index + table + self.secret + self.logs
 
 
 def per_million(load: Load) -> Bill:
     """An environment answers one request at a time: it looks for news, and reads the key, once per request at most."""
     seconds = load.seconds + load.own_seconds
     looks = min(1.0, seconds / load.poll_seconds) if load.poll_seconds else 1.0
+    shares = min(1.0, seconds / SHARE_S)
     second = load.memory_mb / MEMORY_GB * GB_SECOND[load.architecture]
     return Bill(
         waiting=MILLION * load.seconds * second,
@@ -103,6 +119,7 @@ def per_million(load: Load) -> Bill:
         transfer=MILLION * (load.answer_bytes + PROMPT_BYTES) / GB * TRANSFER_GB,
         index=MILLION * looks * GETS_PER_LOOK * S3_GET,
         keys=MILLION * min(1.0, seconds / KEY_SECONDS) * DYNAMODB_READ,
+        spending=MILLION * ((load.writes + shares) * DYNAMODB_WRITE + (load.reads + shares) * DYNAMODB_READ),
         secret=MILLION * min(1.0, seconds / TTL_S) * SECRET_CALL,
         logs=MILLION * load.logged_bytes / GB * LOG_GB,
     )
@@ -115,6 +132,7 @@ ITEMS: dict[str, Callable[[Bill], float]] = {
     "data out": lambda bill: bill.transfer,
     "S3, looking for a new index or fleet": lambda bill: bill.index,
     "DynamoDB, reading the key": lambda bill: bill.keys,
+    "DynamoDB, counting what was spent and how long it took": lambda bill: bill.spending,
     "Secrets Manager": lambda bill: bill.secret,
     "CloudWatch Logs": lambda bill: bill.logs,
     "**in all**": lambda bill: bill.total,
@@ -129,6 +147,10 @@ SMALL_LEVERS: Levers = {
     "answers that are not streamed": lambda load: replace(load, answer_bytes=WHOLE_BYTES),
     "the same behind an HTTP API": lambda load: replace(load, answer_bytes=WHOLE_BYTES, api_request=HTTP_REQUEST),
     "`NEARVOTE_POLL_SECONDS=30`": lambda load: replace(load, poll_seconds=30.0),
+    "a key with a budget for the day and a rate": lambda load: replace(load, writes=load.writes + RESERVING_WRITES),
+    "conversations of 1,024 tokens and more": lambda load: replace(
+        load, writes=load.writes + REMEMBERING_WRITES, reads=REMEMBERING_READS
+    ),
     "no log lines but nearvote's own": lambda load: replace(load, logged_bytes=REQUEST_LINE_BYTES),
 }
 

@@ -2,18 +2,28 @@
 
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from handler import fleet as fleets
-from handler.data.live import Watcher
+from handler.data.account import Accountant, Ending, Errand
+from handler.data.forward import Reply
+from handler.data.health import Target
+from handler.data.live import Live, Watcher
 from handler.data.record import log, record
-from handler.flow import Cause, Decision, Outcome, Ranked, Usage
+from handler.data.sessions import NOTHING, Sessions
+from handler.data.speeds import SHARE_S, Speeds
+from handler.fleet import Deployment, Fleet, FleetFile, Model, Price
+from handler.flow import Ask, Cause, Decision, Outcome, Preferences, Prompt, Ranked, Session, Usage
 from handler.keys import KeyRecord, KeyStore, NewKey
+from handler.ledger import Ledger
 from handler.sqlite_table import SqliteTable
-from handler.table import Record
+from handler.table import Count, Record
 from index.directory_store import DirectoryStore
 from index.store import Stored
 from index.versions import Repository
@@ -43,11 +53,13 @@ def test_a_million_requests_of_two_seconds_cost_what_a_hand_works_out(monkeypatc
     assert bill.index == pytest.approx(0.40)
     # Two requests for three seconds that a key is kept: 666,667 reads at $0.125 a million.
     assert bill.keys == pytest.approx(0.125 * 2 / 3)
+    # A write each, and in every fifteenth request a read and a write more: 1,066,667 at $0.625 and 66,667 at $0.125.
+    assert bill.spending == pytest.approx(0.625 * 16 / 15 + 0.125 / 15)
     # 150 requests for 300 seconds that the secret is kept: 6,667 calls at $0.05 for 10,000.
     assert bill.secret == pytest.approx(0.05 * 2 / 3)
     # 1 GB.
     assert bill.logs == pytest.approx(0.50)
-    assert bill.total == pytest.approx(46.6669 + 6.8667 + 3.50 + 9.00 + 0.40 + 0.175 * 2 / 3 + 0.50)
+    assert bill.total == pytest.approx(46.6669 + 6.8667 + 3.50 + 9.00 + 0.40 + 0.175 * 2 / 3 + 0.675 + 0.50)
 
 
 @pytest.mark.parametrize(("memory_mb", "seconds"), [(1769, 0.027), (3538, 0.027), (1024, 0.027 * 1769 / 1024)])
@@ -90,11 +102,27 @@ class CountingStore(DirectoryStore):
 
 
 class CountingTable(SqliteTable):
-    gets = 0
+    """Counts reads and writes as DynamoDB does: one for each item."""
+
+    gets = writes = 0
 
     def get(self, kind: str, id: str) -> Record | None:
         self.gets += 1
         return super().get(kind, id)
+
+    def put(
+        self, kind: str, id: str, value: Mapping[str, Any], expected: int | None, expires_at: int | None = None
+    ) -> Record:
+        self.writes += 1
+        return super().put(kind, id, value, expected, expires_at)
+
+    def write(self, kind: str, id: str, value: Mapping[str, Any], expires_at: int) -> None:
+        self.writes += 1
+        super().write(kind, id, value, expires_at)
+
+    def count(self, kind: str, counts: Sequence[Count]) -> None:
+        self.writes += len(counts)
+        super().count(kind, counts)
 
 
 def test_a_look_that_finds_nothing_new_has_as_many_gets_as_are_priced(starter_home: Path, tmp_path: Path) -> None:
@@ -121,12 +149,44 @@ def test_a_key_is_read_once_in_as_long_as_is_priced(tmp_path: Path) -> None:
     assert reads == [1, 1, 1, 2]
 
 
-def test_a_request_line_is_no_longer_than_is_priced(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    handler = logging.Handler()
-    monkeypatch.setattr(handler, "emit", lambda line: lines.append(line.getMessage()))
-    monkeypatch.setattr(log, "handlers", [handler])
-    monkeypatch.setattr(log, "level", logging.INFO)
+DEPLOYMENT = Deployment(base_url="http://a/v1")
+MODEL = Model(name="m", price=Price(input=1, output=1), deployments=(DEPLOYMENT,))
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "seconds", "reads", "writes"),
+    [
+        ({}, 500, 0.0, 0, aws_cost.SETTLING_WRITES),
+        ({}, 500, SHARE_S, 1, aws_cost.SETTLING_WRITES + 1),
+        (
+            {"budget_day": 1.0, "requests_per_minute": 9},
+            500,
+            0.0,
+            0,
+            aws_cost.SETTLING_WRITES + aws_cost.RESERVING_WRITES,
+        ),
+        ({}, 2_000, 0.0, aws_cost.REMEMBERING_READS, aws_cost.SETTLING_WRITES + aws_cost.REMEMBERING_WRITES),
+    ],
+)
+async def test_a_request_reads_and_writes_as_often_as_is_priced(
+    options: dict[str, Any], tokens: int, seconds: float, reads: int, writes: int, tmp_path: Path
+) -> None:
+    clock = Clock(1_000.0)
+    key = KeyRecord(id="0" * 12, name="app", digest="0" * 64, created_at="", **options)
+    session = Session("conversation", named=True)
+    ask = Ask("auto", False, Prompt("text", tokens, 500), Preferences(), {}, session=session)
+    live = Live(FleetFile(Fleet(models=(MODEL,)), "f"), None, "")
+    errand = Errand(key, ask, live, NOTHING, Decision("dec", "m", Cause.VOTE, "auto", 0.001), started=0.0)
+    reply = Reply(Target(MODEL, DEPLOYMENT), httpx.Response(200), b"", {}, None, 1_000.0)
+    with closing(CountingTable(tmp_path / "state.db", clock)) as table:
+        accountant = Accountant(Ledger(table, clock), Sessions(table, clock), Speeds(table, clock), delay=0.0)
+        clock.seconds += seconds
+        await accountant.recall(key, ask)
+        await accountant.close(await accountant.reserve(errand), Ending(200, reply, Usage(tokens, 100)))
+        assert (table.gets, table.writes) == (reads, writes)
+
+
+def test_a_request_line_is_no_longer_than_is_priced(caplog: pytest.LogCaptureFixture) -> None:
     key = KeyRecord(id="0" * 12, name="app", digest="0" * 64, created_at="2026-01-01T00:00:00+00:00")
     ranking = (Ranked("a-model-of-a-usual-length-20250929", 0.9, 0.9, 0.0123456, 0.4),)
     decision = Decision(
@@ -140,5 +200,7 @@ def test_a_request_line_is_no_longer_than_is_priced(monkeypatch: pytest.MonkeyPa
         index_version="0" * 16,
         fleet_version="0" * 16,
     )
-    record(decision, key, Outcome(200, True, 12.34, 8000.1, Usage(1000, 500), 0.0123456))
-    assert [aws_cost.REQUEST_LINE_BYTES * 0.8 < len(line) <= aws_cost.REQUEST_LINE_BYTES for line in lines] == [True]
+    with caplog.at_level(logging.INFO, log.name):
+        record(decision, key, Outcome(200, True, 12.34, 8000.1, Usage(1000, 500), 0.0123456, saved=0.0876543))
+    (line,) = caplog.messages
+    assert aws_cost.REQUEST_LINE_BYTES * 0.8 < len(line) <= aws_cost.REQUEST_LINE_BYTES

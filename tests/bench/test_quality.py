@@ -272,6 +272,7 @@ def test_conversations_are_routed_and_billed_for_every_fleet_and_kind(
     assert [row[0] for row in equal.rows] == [
         *(sessions.MIX, *sessions.ROUTED),
         f"{sessions.AWARE} saves, of '{sessions.UNAWARE}'",
+        f"looking ahead saves, of '{sessions.AWARE}'",
     ]
 
 

@@ -102,6 +102,12 @@ def test_past_the_caches_life_the_router_is_free_again() -> None:
     assert models(ride(talk, FLEET, router(5.0).aware)) == ["dear", "cheap"]
 
 
+def test_looking_ahead_charges_a_switch_with_the_prefix_that_it_breaks() -> None:
+    talk = (step(EASY, 0, 20_000), step(HARD, 10, 20_500))
+    assert models(ride(talk, FLEET, router(5.0).aware)) == ["cheap", "dear"]
+    assert models(ride(talk, FLEET, replace(router(5.0), ahead=100.0).aware)) == ["cheap", "cheap"]
+
+
 def test_a_bill_is_of_one_conversation_on_average() -> None:
     talks = [(step(EASY, 0, 10_000), step(HARD, 10, 20_000)), (step(HARD, 0, 10_000),)]
     middle = router(5.0)

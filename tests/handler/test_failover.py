@@ -71,7 +71,7 @@ def clock() -> Clock:
     return Clock()
 
 
-PATIENCE = Patience(deadline_s=20.0, first_byte_s=0.2, rounds=2)
+PATIENCE = Patience(deadline_s=20.0, first_byte_s=1.0, rounds=2)
 
 
 @dataclass
@@ -312,7 +312,6 @@ async def test_callers_who_failed_together_do_not_come_back_together(caller: Cal
         b"retry-after: 30",
         b"retry-after: 30.5",
         b"retry-after-ms: 30000",
-        b"retry-after: " + format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True).encode(),
     ],
 )
 async def test_who_wants_to_be_left_alone_for_long_is_not_waited_for_but_left_alone(
@@ -324,6 +323,17 @@ async def test_who_wants_to_be_left_alone_for_long_is_not_waited_for_but_left_al
     assert (await caller.send()).decision.model == "b"
     assert caller.calls == [1, 1, 0]
     caller.clock.now += 40
+    caller.script([answer(OK)])
+    assert (await caller.send()).decision.model == "a"
+
+
+async def test_a_date_says_as_well_for_how_long(caller: Caller) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=30), usegmt=True)
+    caller.script(refusal(429, b"retry-after: " + date.encode()))
+    await caller.send(fallbacks=())
+    caller.clock.now += 29 * 60
+    assert (await caller.send()).decision.model == "b"
+    caller.clock.now += 2 * 60
     caller.script([answer(OK)])
     assert (await caller.send()).decision.model == "a"
 
@@ -342,7 +352,7 @@ async def test_who_asks_to_be_left_alone_is_not_asked_again_for_want_of_others(c
 
 
 async def test_an_upstream_that_may_still_be_at_work_is_not_asked_twice(caller: Caller) -> None:
-    caller.patience = replace(caller.patience, deadline_s=1.0, rounds=3)
+    caller.patience = replace(caller.patience, deadline_s=5.0, rounds=3)
     caller.script([threading.Event()], [threading.Event()])
     told = await caller.send(STREAMED, fallbacks=("b",))
     assert (told.fault, told.attempts, caller.calls) == (

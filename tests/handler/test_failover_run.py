@@ -65,6 +65,16 @@ def test_a_stream_that_hangs_moves_on_after_the_time_that_was_set(failing_fleet:
     assert failing_fleet.first.left.wait(5)
 
 
+def test_a_model_whose_streams_break_off_time_and_again_is_passed_over(failing_fleet: FailingFleet) -> None:
+    failing_fleet.first.steps = [EVENT_STREAM, CHUNK]
+    failing_fleet.second.steps = STREAM
+    with failing_fleet.client() as http:
+        told = [ask(http, stream=True) for _ in range(4)]
+    assert [served(each)[:2] for each in told] == [*[("first", "no_text")] * 3, ("second", "failover")]
+    assert [b"broke off" in each.content for each in told] == [True, True, True, False]
+    assert last_record(failing_fleet, told[0])["error"] == "upstream_failed"
+
+
 def test_the_expected_cost_is_that_of_the_model_which_answered(failing_fleet: FailingFleet) -> None:
     with failing_fleet.client() as http:
         first = ask(http)

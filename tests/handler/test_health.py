@@ -90,6 +90,20 @@ def test_a_trial_that_told_nothing_leaves_it_to_the_next_request(health: Health,
     assert [health.admits(ONE) for _ in range(2)] == [True, False]
 
 
+def test_a_stream_that_has_begun_lets_others_in_again_and_is_forgiven_when_it_has_ended(
+    health: Health, clock: Clock
+) -> None:
+    fail(health, 3)
+    clock.now += OPEN_S
+    assert health.admits(ONE)
+    health.begun(ONE)
+    assert [health.admits(ONE) for _ in range(2)] == [True, True]
+    health.failed(ONE)  # in the middle
+    assert not health.admits(ONE)
+    health.answered(ONE)
+    assert health.admits(ONE)
+
+
 def test_many_that_fail_together_open_the_circuit_once(health: Health, clock: Clock) -> None:
     fail(health, 100)
     assert health.wait(ONE) == OPEN_S

@@ -39,9 +39,17 @@ def check_installed() -> None:
 
 @contextlib.contextmanager
 def litellm(upstream: str, directory: Path) -> Iterator[Endpoint]:
-    """With a master key and no database. `upstream`: a base URL, ending in /v1."""
+    """`upstream`: a base URL, ending in /v1."""
+    model = {"model": f"openai/{MODEL}", "api_base": upstream, "api_key": "none"}
+    with litellm_serving({MODEL: model}, directory) as endpoint:
+        yield endpoint
+
+
+@contextlib.contextmanager
+def litellm_serving(models: Mapping[str, Mapping[str, object]], directory: Path) -> Iterator[Endpoint]:
+    """With a master key and no database, and no retries of its own. `models`: LiteLLM's parameters by name."""
     config = directory / "litellm.json"
-    config.write_text(json.dumps(_litellm_config(upstream)))
+    config.write_text(json.dumps(_litellm_config(models)))
     port = free_ports(1)[0]
     command = [str(LITELLM), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--num_workers", "1", "--telemetry", "False"]
@@ -69,12 +77,12 @@ def _listening(command: list[str], port: int, directory: Path, environ: Mapping[
         yield process.pid
 
 
-def _litellm_config(upstream: str) -> dict[str, object]:
-    model = {"model": f"openai/{MODEL}", "api_base": upstream, "api_key": "none"}
+def _litellm_config(models: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
     return {
-        "model_list": [{"model_name": MODEL, "litellm_params": model}],
+        "model_list": [{"model_name": name, "litellm_params": parameters} for name, parameters in models.items()],
         "general_settings": {"master_key": MASTER_KEY},
         "litellm_settings": {"telemetry": False},
+        "router_settings": {"num_retries": 0, "disable_cooldowns": True},
     }
 
 

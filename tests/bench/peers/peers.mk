@@ -1,12 +1,15 @@
-# nearvote beside other gateways. Each has an environment of its own in .venv-bench; Portkey's needs Node and npm.
+# nearvote beside other gateways, and in front of one. Each has an environment of its own in .venv-bench; Portkey's needs Node and npm.
 PYTHON ?= python3
 UV ?= uv
 PEERS = tests/bench/peers
 
-.PHONY: bench-gateway lock-peers
+.PHONY: bench-gateway test-peers lock-peers
 
 bench-gateway: .venv/dev .venv-bench/litellm/ready .venv-bench/portkey/ready
 	.venv/bin/python -m tests.bench gateway --peers
+
+test-peers: .venv/dev .venv-bench/litellm/ready
+	.venv/bin/python -m pytest tests/peers
 
 .venv-bench/litellm/ready: $(PEERS)/requirements.lock
 	rm -rf .venv-bench/litellm

@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from handler.data import slate
 from handler.data.decide import Case, voted
 from handler.data.live import Live
-from handler.data.outlook import look_ahead
+from handler.data.outlook import Outlook, look_ahead
 from handler.data.sessions import NOTHING, Memory, Recalled, Warm
 from handler.data.speeds import Speeds
 from handler.fleet import TYPICAL_OUTPUT_TOKENS, Fleet, FleetFile, Model
@@ -43,17 +43,21 @@ class Router:
     polled: Sequence[Polled]
     """How the index votes on each prompt."""
     dial: float
+    ahead: float = 0.0
+    """Turns to come, each charged to a switch with what the prefix that it breaks is worth; the product has none."""
 
-    def choose(self, step: Step, memory: Memory) -> str:
+    def choose(self, step: Step, memory: Memory, last: str = "") -> str:
         prompt = Prompt("text", step.input_tokens, TYPICAL_OUTPUT_TOKENS)
         ask = Ask("auto", False, prompt, Preferences(dial=self.dial), {}, writes_cache=True)
         outlook = look_ahead(ask, self.fleet.models, Recalled(memory), SPEEDS, step.at)
+        if last and self.ahead:
+            outlook = replace(outlook, costs=_charged(outlook, last, self.ahead))
         live = Live(FleetFile(self.fleet, "fleet"), self.ballot)
         case = Case(ask, live, slate.draw(ask, KEY, self.fleet), None, outlook, 0.0)
         return voted(case, self.ballot, self.polled[step.row]).model
 
-    def aware(self, step: Step, memory: Memory, _: str) -> str:
-        return self.choose(step, memory)
+    def aware(self, step: Step, memory: Memory, last: str) -> str:
+        return self.choose(step, memory, last)
 
     def unaware(self, step: Step, _: Memory, __: str) -> str:
         """Every turn as if it were the first."""
@@ -62,6 +66,11 @@ class Router:
     def sticky(self, step: Step, _: Memory, last: str) -> str:
         """The first turn's model for ever."""
         return last or self.choose(step, NOTHING)
+
+
+def _charged(outlook: Outlook, last: str, turns: float) -> dict[str, float]:
+    broken = turns * (outlook.cold[last] - outlook.costs[last])
+    return {model: cost if model == last else cost + broken for model, cost in outlook.costs.items()}
 
 
 def always(name: str) -> Choice:

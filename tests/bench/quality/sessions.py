@@ -1,7 +1,7 @@
 """What routing costs in conversations, where to switch models is to lose the prompt cache."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -15,7 +15,7 @@ from scripts.evaluation.arrays import Numbers
 from scripts.evaluation.curves import hull
 from scripts.evaluation.outcomes import split
 from scripts.evaluation.upload import Prompts
-from tests.bench.quality import rides, traces
+from tests.bench.quality import traces
 from tests.bench.quality.cases import DOMINATED, INDEXED_FLEET, SIX, ZEROEVAL_PAIRS, with_cache
 from tests.bench.quality.report import Cell, Part, Table, over
 from tests.bench.quality.rides import Choice, Router, always, ride, switches
@@ -31,13 +31,16 @@ USER_TURNS = {"chats": 1.0, "agent loops": 0.25}
 DIALS = (1.0, 3.0, 5.0, 7.0, 9.0)
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 """Of the way from the cheapest model's quality to the dearest's."""
-SEEDS = 5
+SEEDS = 8
 CONVERSATIONS = 20
 MIX, UNAWARE, STICKY, AWARE = "whole conversations by lot", "turn by turn, cache unseen", "sticky forever", "nearvote"
+AHEAD = "nearvote, looking ahead"
+TURNS_AHEAD = 2.0
 ROUTED: Mapping[str, Callable[[Router], Choice]] = {
     UNAWARE: lambda router: router.unaware,
     STICKY: lambda router: router.sticky,
     AWARE: lambda router: router.aware,
+    AHEAD: lambda router: replace(router, ahead=TURNS_AHEAD).aware,
 }
 NOTE = (
     "A conversation, mean over all: dollars, those of them for tokens read from and written into a prompt cache, and"
@@ -46,7 +49,8 @@ NOTE = (
 EQUAL = (
     "Dollars a conversation ± standard error over seeds at equal quality, as shares of the way from the cheapest"
     f" model's to the dearest's; settings of the dial, and the two models alone, may be mixed by conversation. '{MIX}'"
-    " mixes the two alone. The last row is paired by seed."
+    f" mixes the two alone; '{AHEAD}' charges a switch with the prefix that it breaks, {TURNS_AHEAD:g} times over. The"
+    " last two rows are paired by seed."
 )
 
 
@@ -135,7 +139,7 @@ def world(prompts: Prompts, fleet: Fleet, user_turns: float, count: int, seed: i
 
 
 def compare(world: World) -> Compared:
-    routers = [rides.Router(world.fleet, world.ballot, world.polled, dial) for dial in DIALS]
+    routers = [Router(world.fleet, world.ballot, world.polled, dial) for dial in DIALS]
     dearest, *_, cheapest = world.fleet.dearest_first
     return Compared(
         world.bill(always(cheapest)),
@@ -171,9 +175,11 @@ def _bills(title: str, found: Sequence[Compared]) -> Table:
 
 def _equal(title: str, found: Sequence[Compared]) -> Table:
     dollars = {policy: np.array([one.equal(policy) for one in found]) for policy in (MIX, *ROUTED)}
-    saved = 1 - dollars[AWARE] / dollars[UNAWARE]
+    saved = {
+        f"{AWARE} saves, of '{UNAWARE}'": 1 - dollars[AWARE] / dollars[UNAWARE],
+        f"looking ahead saves, of '{AWARE}'": 1 - dollars[AHEAD] / dollars[AWARE],
+    }
     rows: list[tuple[Cell, ...]] = [
-        (policy, *(over(column) for column in each.T.tolist()))
-        for policy, each in (*dollars.items(), (f"{AWARE} saves, of '{UNAWARE}'", saved))
+        (name, *(over(column) for column in each.T.tolist())) for name, each in (dollars | saved).items()
     ]
     return Table(title, ("policy", *(f"{level:.0%}" for level in LEVELS)), tuple(rows), EQUAL)
