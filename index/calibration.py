@@ -196,6 +196,8 @@ def _bounds(fitted: Doubles, outcomes: Floats) -> Bounds:
 def _highest(promised: Doubles, kept: Doubles) -> float:
     """The mean outcome of the highest predictions: of as many, from the top, as promised more than that. Until there
     are more than _DOUBT of these it stays near 1, so that a small index is not held back by a few."""
+    if not len(promised):  # of these models nothing was measured
+        return 1.0
     order = np.argsort(-promised, kind="stable")
     mean = (_DOUBT + np.cumsum(kept[order])) / (_DOUBT + np.arange(1, len(order) + 1))
     borne_out = promised[order] <= mean + _ROUNDING

@@ -209,6 +209,12 @@ def test_a_large_index_serves_a_fleet_without_models_too() -> None:
     assert ballot.predict(units(np.random.default_rng(4), 3), np.zeros((3, len(NAMES)), np.float32)).shape == (3, 0)
 
 
+def test_a_large_index_serves_a_fleet_of_models_that_it_knows_nothing_of() -> None:
+    ballot = draw_up(version_of(measured(60)), [Candidate("new", 1.0), Candidate("newer", 2.0)])
+    assert np.isnan(ballot.predict(units(np.random.default_rng(4), 3), np.zeros((3, len(NAMES)), np.float32))).all()
+    assert ballot.fit.curve == FLAT
+
+
 def test_a_fleet_of_one_model_is_calibrated_as_beside_others() -> None:
     """What ease and a model's own vote say of it hangs on the index, not on who else is offered."""
     snapshot = version_of(measured(200))
