@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -15,12 +15,10 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam, C
 
 from handler.keys import KeyChange, KeyStore, NewKey, Routing
 from handler.sqlite_table import SqliteTable
+from tests.chats import FULL, PRICES, QUESTION, chat, error_of, lines, wait_until
 from tests.nearvote_server import Server, create_key
 
-PRICES = {"sim-small": (0.10, 0.50), "sim-medium": (0.4, 2.0), "sim-large": (2.0, 10.0)}
 HARD = "Prove that there are infinitely many primes, then generalise the proof to other rings."
-QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Translate to French: good morning"}]
-FULL = {"x-nearvote-evidence": "full"}
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
     "function": {
@@ -68,28 +66,9 @@ def new_key(nearvote_server: Server) -> Callable[..., dict[str, str]]:
     return make
 
 
-def chat(http: httpx.Client, headers: Mapping[str, str] | None = None, path: str = "", **body: Any) -> httpx.Response:
-    whole = {"model": "auto", "messages": QUESTION, "max_completion_tokens": 8, **body}
-    return http.post(path or "/v1/chat/completions", json=whole, headers=headers)
-
-
-def error_of(answer: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, code and param, of an error in OpenAI's shape."""
-    error = answer.json()["error"]
-    assert error.keys() - {"details"} == {"message", "type", "param", "code"}
-    return answer.status_code, error["code"], error["param"]
-
-
 def stats(upstream: httpx.Client) -> dict[str, int]:
     counts: dict[str, int] = upstream.get("/_stats").json()
     return counts
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def events(body: bytes) -> list[Any]:
@@ -390,50 +369,6 @@ async def test_a_cancelled_task_of_the_async_client_cancels_the_call(
     await asyncio.to_thread(wait_until, lambda: stats(upstream)["cancelled"] == before["cancelled"] + 1)
 
 
-def test_a_rate_limit_is_passed_on_with_when_to_try_again(sdk: openai.OpenAI) -> None:
-    with pytest.raises(openai.RateLimitError) as refused:
-        sdk.chat.completions.create(model="auto", messages=QUESTION, extra_body={"simulate": "429"})
-    headers = refused.value.response.headers
-    assert (refused.value.code, headers["retry-after"]) == ("rate_limit_exceeded", "1")
-    assert headers["x-nearvote-model"] in PRICES
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_an_upstream_s_error_is_passed_on_as_it_is(http: httpx.Client, stream: bool) -> None:
-    answer = chat(http, stream=stream, simulate="500")
-    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json")
-    assert answer.json()["error"]["message"] == "Simulated server error."
-    assert answer.headers["x-nearvote-cause"] == "vote"
-
-
-@pytest.mark.parametrize("headers", [{}, FULL])
-def test_garbage_is_no_answer(http: httpx.Client, headers: dict[str, str]) -> None:
-    answer = chat(http, headers, simulate="garbage")
-    assert error_of(answer) == (502, "upstream_failed", None)
-    assert answer.json()["error"]["message"].endswith("answered with something that is not JSON")
-    assert "x-nearvote-cost" not in answer.headers
-
-
-def test_an_answer_that_is_cut_is_a_502(http: httpx.Client) -> None:
-    answer = chat(http, simulate="cut")
-    assert error_of(answer) == (502, "upstream_failed", None)
-    assert answer.headers["x-nearvote-retryable"] == "true"
-
-
-@pytest.mark.parametrize("headers", [{}, FULL])
-def test_a_stream_that_is_cut_ends_with_an_error_that_the_openai_client_raises(
-    sdk: openai.OpenAI, headers: dict[str, str]
-) -> None:
-    pieces: list[str] = []
-    stream = sdk.chat.completions.create(
-        model="sim-small", messages=QUESTION, stream=True, extra_headers=headers, extra_body={"simulate": "cut"}
-    )
-    with pytest.raises(openai.APIError, match="sim-small broke off in the middle of its answer") as raised:
-        pieces.extend(chunk.choices[0].delta.content or "" for chunk in stream)
-    assert raised.value.code == "upstream_failed"
-    assert "".join(pieces).startswith("[simulated")
-
-
 @pytest.mark.parametrize(
     ("raw", "code", "param"),
     [
@@ -560,12 +495,6 @@ def test_auto_with_a_key_that_does_not_route_is_refused_with_the_command_that_sw
     assert f"nearvote keys change {key_id} --routing on" in answer.json()["error"]["message"]
 
 
-def lines(server: Server, **fields: Any) -> list[dict[str, Any]]:
-    """The log lines with these fields."""
-    found = [orjson.loads(line) for line in server.logged().splitlines() if line.startswith("{")]
-    return [line for line in found if fields.items() <= line.items()]
-
-
 def test_a_forecast_key_s_named_request_is_answered_and_what_routing_would_have_done_is_logged(
     http: httpx.Client, new_key: Any, nearvote_server: Server
 ) -> None:
@@ -663,27 +592,3 @@ def test_anybody_may_ask_for_the_health(http: httpx.Client) -> None:
         "fleet_version": decision["fleet_version"],
         "detail": None,
     }
-
-
-def test_neither_prompts_nor_keys_are_logged(http: httpx.Client, new_key: Any, nearvote_server: Server) -> None:
-    key = new_key()
-    secret = key["authorization"].rpartition("-")[2]
-    needle = "needle-in-the-prompt"
-    messages = [{"role": "user", "content": needle}]
-    for fault in (None, "429", "500", "garbage", "cut"):
-        for stream in (False, True):
-            chat(http, key, messages=messages, stream=stream, **({"simulate": fault} if fault else {}))
-    refused = [
-        chat(http, key, messages=messages, model="gpt-9"),
-        chat(http, key, messages=messages, stream=needle),
-        chat(http, key, messages=needle),
-        chat(http, {**key, "x-nearvote-dial": needle}),
-        http.post("/v1/chat/completions", content=f'{{"{needle}": '.encode(), headers=key),
-        chat(http, {"authorization": key["authorization"] + "x"}, messages=messages),
-    ]
-    assert [answer.status_code for answer in refused] == [404, 400, 400, 400, 400, 401]
-    wait_until(lambda: len(lines(nearvote_server, event="request", key=key["authorization"].split("-")[1])) >= 9)
-    logged = nearvote_server.logged()
-    assert needle not in logged
-    assert secret not in logged
-    assert "Traceback" not in logged
