@@ -39,7 +39,7 @@ def run(command: list[str], server: Server, folder: Path) -> str:
         venv.symlink_to(sys.prefix)
     environ = clean_environment() | {"KEY": server.key, "NEARVOTE_HOME": str(server.home)}
     ended = subprocess.run(
-        command, cwd=folder, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120
+        command, cwd=folder, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240
     )
     assert ended.returncode == 0, ended.stdout
     return ended.stdout
