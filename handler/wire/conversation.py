@@ -8,8 +8,8 @@ from handler.flow import Need
 
 SHORT = 40
 """Characters below which a turn ("and in French?", "yes, do it") gets its meaning from one before it."""
-CHARACTERS_PER_TOKEN = 4
-"""Good enough for a price estimate, and free."""
+BYTES_PER_TOKEN = 4
+"""Of UTF-8: good enough for a price estimate in any script, and next to free."""
 MEDIA_TOKENS = 1000
 """For each image, sound or file: within what providers count for a usual one."""
 
@@ -60,7 +60,7 @@ class Measured:
 def measure(*values: Any, tools: Any = None) -> Measured:
     """Of all that is sent: instructions, messages, and the tools that are offered. The data of media does not count
     as text. What a tool declares or is called with is JSON of its own, in which a `type` says nothing of media."""
-    characters = media = 0
+    size = media = 0
     needs = set()
     # A stack, not recursion: JSON may be nested more deeply than Python may call itself. And its own types by name:
     # to ask whether something is a Mapping or a Sequence costs ten times as much.
@@ -71,18 +71,22 @@ def measure(*values: Any, tools: Any = None) -> Measured:
         if kind is str:
             is_data = _DATA_URL in value[:_HEAD]
             media += is_data
-            characters += 0 if is_data else len(value)
+            size += 0 if is_data else _bytes(value)
         elif kind is list:
             waiting += [(inner, is_tools) for inner in value]
         elif kind is dict:
             need = None if is_tools else _need(value)
             if need is None:
-                characters += sum(map(len, value))
+                size += sum(map(len, value))
                 waiting += [(inner, is_tools or name == "input") for name, inner in value.items()]
             else:
                 media += 1
                 needs.add(need)
-    return Measured(characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS, frozenset(needs))
+    return Measured(size // BYTES_PER_TOKEN + media * MEDIA_TOKENS, frozenset(needs))
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _need(part: Mapping[str, Any]) -> Need | None:
@@ -110,13 +114,15 @@ def text_to_embed(turns: Iterable[Any]) -> str:
     text of anybody's; "" when there is no text at all. What a tool gave back is no turn of the user's: an agent's
     steps are about what the user asked."""
     known = [turn for turn in turns if isinstance(turn, dict)]
-    spoken = [text for text in (said(turn) for turn in known if turn.get("role") == "user") if text]
-    if not spoken:
+    spoken = (text for turn in reversed(known) if turn.get("role") == "user" and (text := said(turn)))
+    last, before = next(spoken, ""), ""
+    if not last:
         return next((text for text in (text_of(turn.get("content")) for turn in reversed(known)) if text), "")
-    *earlier, last = spoken
-    if not earlier or len(last) >= SHORT:
+    if len(last) < SHORT:
+        before = next(spoken, "")
+    if not before:
         return last
-    lead = next((text for text in reversed(earlier) if len(text) >= SHORT), earlier[-1])
+    lead = before if len(before) >= SHORT else next((text for text in spoken if len(text) >= SHORT), before)
     return f"{lead}\n{last}"
 
 

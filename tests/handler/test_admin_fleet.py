@@ -55,6 +55,7 @@ def test_the_fleet_is_described_without_keys(admin_server: AdminServer) -> None:
                 "effort": None,
                 "context": None,
                 "max_output": None,
+                "cache_seconds": 300.0,
                 "images": None,
                 "audio": None,
                 "files": None,

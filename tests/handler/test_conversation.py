@@ -131,3 +131,8 @@ def test_instructions_behind_the_last_turn_are_passed_over() -> None:
     result = {"role": "tool", "content": "21 °C"}
     assert last_turn([user("1"), result, {"role": "system", "content": "s"}]) == result
     assert last_turn([{"role": "developer", "content": "s"}]) == {}
+
+
+def test_a_script_of_longer_characters_has_more_tokens_a_character() -> None:
+    assert measure("hello there, you").tokens == 16 // 4
+    assert measure("東京の天気を教えてください").tokens == 13 * 3 // 4
