@@ -13,10 +13,10 @@ from scripts.litellm_providers import PROVIDERS
 
 CONFIG = b"""
 model_list:
-  - model_name: gpt-5-mini
-    litellm_params: {model: openai/gpt-5-mini, api_key: os.environ/OPENAI_API_KEY, weight: 3}
-  - model_name: gpt-5-mini
-    litellm_params: {model: openrouter/openai/gpt-5-mini, api_key: os.environ/OTHER_KEY}
+  - model_name: gpt-6.1-terra
+    litellm_params: {model: openai/gpt-6.1-terra, api_key: os.environ/OPENAI_API_KEY, weight: 3}
+  - model_name: gpt-6.1-terra
+    litellm_params: {model: openrouter/openai/gpt-6.1-terra, api_key: os.environ/OTHER_KEY}
   - model_name: smart
     litellm_params: {model: anthropic/claude-sonnet-5-5, reasoning_effort: high}
     model_info: {max_output_tokens: 64000, supports_vision: false}
@@ -30,7 +30,7 @@ model_list:
 FLEET_FILE = """\
 # Imported from config.yaml. Prices that are not here come from nearvote's catalogue: `nearvote fleet show`.
 models:
-  - name: gpt-5-mini
+  - name: gpt-6.1-terra
     like: medium
     deployments:
       - base_url: https://api.openai.com/v1
@@ -39,7 +39,7 @@ models:
         protocols: [chat, responses]
       - base_url: https://openrouter.ai/api/v1
         api_key: ${OTHER_KEY}
-        model: openai/gpt-5-mini
+        model: openai/gpt-6.1-terra
         protocols: [chat, messages, responses]
   - name: smart
     like: medium
@@ -88,7 +88,7 @@ def test_a_configuration_becomes_a_fleet_file_that_nearvote_reads() -> None:
     found = read(CONFIG)
     text = fleet_file(found.models, "config.yaml")
     assert (text, found.faults, found.notes) == (FLEET_FILE, [], [])
-    assert list(fleet.parse(text.encode()).fleet.by_name) == ["gpt-5-mini", "smart", "local"]
+    assert list(fleet.parse(text.encode()).fleet.by_name) == ["gpt-6.1-terra", "smart", "local"]
 
 
 def test_costs_per_token_are_prices_per_million_wherever_they_stand_and_however_yaml_reads_them() -> None:
@@ -105,7 +105,7 @@ def test_costs_per_token_are_prices_per_million_wherever_they_stand_and_however_
 
 
 def test_half_a_price_is_left_to_the_catalogue() -> None:
-    assert "price" not in only(config(entry("openai/gpt-5-mini", "gpt-5-mini", input_cost_per_token=1e-6)))
+    assert "price" not in only(config(entry("openai/gpt-6.1-terra", "gpt-6.1-terra", input_cost_per_token=1e-6)))
 
 
 def test_limits_and_capabilities_are_taken_from_model_info() -> None:
@@ -131,8 +131,8 @@ def test_limits_and_capabilities_are_taken_from_model_info() -> None:
 
 
 def test_the_catalogue_is_named_where_a_name_does_not_lead_there_or_leads_elsewhere() -> None:
-    assert only(config(entry("openai/gpt-5-mini", "fast")))["catalogue"] == "openai/gpt-5-mini"
-    assert only(config(entry("hosted_vllm/own", "gpt-5-mini", api_base="http://x/v1", **COST)))["catalogue"] == ""
+    assert only(config(entry("openai/gpt-6.1-terra", "fast")))["catalogue"] == "openai/gpt-6.1-terra"
+    assert only(config(entry("hosted_vllm/own", "gpt-6.1-terra", api_base="http://x/v1", **COST)))["catalogue"] == ""
     assert "catalogue" not in only(config(entry("openai/gpt-5-mini-2025-08-07", "gpt-5-mini")))
 
 
@@ -165,7 +165,7 @@ def test_a_model_of_fireworks_has_the_id_that_is_called() -> None:
 @pytest.mark.parametrize(
     ("model", "more", "url"),
     [
-        ("gpt-5-mini", {}, "https://api.openai.com/v1"),
+        ("gpt-6.1-terra", {}, "https://api.openai.com/v1"),
         ("claude-opus-5-5", {}, "https://api.anthropic.com/v1"),
         ("org/m", {"custom_llm_provider": "together_ai", **COST}, "https://api.together.xyz/v1"),
     ],
@@ -176,7 +176,7 @@ def test_the_provider_may_stand_elsewhere(model: str, more: dict[str, Any], url:
 
 
 def test_a_key_that_stands_there_is_left_out_and_said_so_without_it() -> None:
-    found = read(config(entry("openai/gpt-5-mini", api_key="sk-secret"), entry("hosted_vllm/m", "n")))
+    found = read(config(entry("openai/gpt-6.1-terra", api_key="sk-secret"), entry("hosted_vllm/m", "n")))
     assert [one["api_key"] for one in found.models[0]["deployments"]] == ["${OPENAI_API_KEY}"]
     assert found.notes == [
         Fault(1, "keys do not belong in a fleet file: this one is left out, set OPENAI_API_KEY to it")
@@ -185,7 +185,7 @@ def test_a_key_that_stands_there_is_left_out_and_said_so_without_it() -> None:
 
 
 def test_entries_of_one_name_share_the_first_one_s_fields_and_differences_are_said() -> None:
-    found = read(config(entry("openai/gpt-5-mini", reasoning_effort="low"), entry("openai/gpt-5-mini")))
+    found = read(config(entry("openai/gpt-6.1-terra", reasoning_effort="low"), entry("openai/gpt-6.1-terra")))
     (model,) = found.models
     assert (model["effort"], len(model["deployments"])) == ("low", 2)
     assert [note.reason for note in found.notes] == ["another m before it counts for effort"]
@@ -193,7 +193,7 @@ def test_entries_of_one_name_share_the_first_one_s_fields_and_differences_are_sa
 
 def test_what_is_not_taken_is_said_with_its_line() -> None:
     text = b"router_settings: {fallbacks: []}\nlitellm_settings: {}\nmodel_list:\n" + (
-        b"  - {model_name: m, litellm_params: {model: openai/gpt-5-mini, rpm: 6, temperature: 0}}\n"
+        b"  - {model_name: m, litellm_params: {model: openai/gpt-6.1-terra, rpm: 6, temperature: 0}}\n"
     )
     assert read(text).notes == [
         Fault(1, "router_settings are not taken: fallbacks are not needed, as the ranking falls back by itself"),
