@@ -118,16 +118,6 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """The conversation that a request belongs to."""
-
-    id: str
-    """A fingerprint of the client's name for it and of its opening; "" where there is nothing to tell by."""
-    named: bool = False
-    """Whether the client names it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """One request, read."""
 
@@ -144,7 +134,8 @@ class Ask:
     """As they came, lower-case names."""
     needs: frozenset[Need] = frozenset()
     turn: Turn = Turn.USER
-    session: Session = Session("")
+    session: str = ""
+    """Tells the conversation that it belongs to from others; "" where there is nothing to tell by."""
     leans_on: str = ""
     """The id of an answer or a conversation that only the provider which has it can go on with."""
     is_kept: bool = False

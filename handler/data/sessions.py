@@ -150,7 +150,7 @@ class Sessions:
 
 def id_of(ask: Ask, key_id: str) -> str:
     """Of the conversation, for this key alone, without a word of it; "" where there is nothing to tell by."""
-    return _hashed(key_id, ask.session.id)
+    return _hashed(key_id, ask.session)
 
 
 def continued_id(ask: Ask, key_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from handler.errors import BadRequest
-from handler.flow import Session, Turn
+from handler.flow import Turn
 from handler.wire.conversation import text_of
 
 LONGEST_ID = 256
@@ -33,17 +33,18 @@ _OPENING = 4096
 """Characters of each part of the opening that tell one conversation from another."""
 
 
-def session_of(body: Mapping[str, Any], headers: Mapping[str, str], opening: Sequence[Any]) -> Session:
-    """`opening`: what stays as it is while the conversation goes on. It counts in a session that has a name too: under
+def session_of(body: Mapping[str, Any], headers: Mapping[str, str], opening: Sequence[Any]) -> str:
+    """What tells the conversation from others; "" where there is nothing to tell by. `opening`: what stays as it is
+    while the conversation goes on. It counts in a session that has a name too: under
     the same name agents ask for titles and summaries, which have nothing of the conversation's prefix. Raises
     BadRequest for what is no `session_id`."""
     named = _named(body, headers)
     scope = next((headers[name] for name in SCOPES if headers.get(name)), "")
     texts = [text_of(part)[:_OPENING] for part in opening]
     if not named and not any(texts):
-        return Session("")
+        return ""
     told = "\0".join((named, scope, *texts)).encode("utf-8", "replace")
-    return Session(hashlib.blake2b(told, digest_size=12).hexdigest(), named=bool(named))
+    return hashlib.blake2b(told, digest_size=12).hexdigest()
 
 
 def turn_of(headers: Mapping[str, str], ends_in_tool_result: bool, instructions: Any = None) -> Turn:

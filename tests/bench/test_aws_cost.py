@@ -19,7 +19,7 @@ from handler.data.record import log, record
 from handler.data.sessions import NOTHING, Sessions
 from handler.data.speeds import SHARE_S, Speeds
 from handler.fleet import Deployment, Fleet, FleetFile, Model, Price
-from handler.flow import Ask, Cause, Decision, Outcome, Preferences, Prompt, Ranked, Session, Usage
+from handler.flow import Ask, Cause, Decision, Outcome, Preferences, Prompt, Ranked, Usage
 from handler.keys import KeyRecord, KeyStore, NewKey
 from handler.ledger import Ledger
 from handler.sqlite_table import SqliteTable
@@ -173,8 +173,7 @@ async def test_a_request_reads_and_writes_as_often_as_is_priced(
 ) -> None:
     clock = Clock(1_000.0)
     key = KeyRecord(id="0" * 12, name="app", digest="0" * 64, created_at="", **options)
-    session = Session("conversation", named=True)
-    ask = Ask("auto", False, Prompt("text", tokens, 500), Preferences(), {}, session=session)
+    ask = Ask("auto", False, Prompt("text", tokens, 500), Preferences(), {}, session="conversation")
     live = Live(FleetFile(Fleet(models=(MODEL,)), "f"), None, "")
     errand = Errand(key, ask, live, NOTHING, Decision("dec", "m", Cause.VOTE, "auto", 0.001), started=0.0)
     reply = Reply(Target(MODEL, DEPLOYMENT), httpx.Response(200), b"", {}, None, 1_000.0)

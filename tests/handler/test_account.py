@@ -21,7 +21,7 @@ from handler.data.sessions import NOTHING, Memory, Sessions, Warm, answer_id
 from handler.data.speeds import Speeds
 from handler.errors import BudgetSpent, UpstreamFailed
 from handler.fleet import Deployment, Fleet, FleetFile, Model, Price
-from handler.flow import Ask, Cause, Decision, Preferences, Prompt, Protocol, Session, Usage
+from handler.flow import Ask, Cause, Decision, Preferences, Prompt, Protocol, Usage
 from handler.keys import KeyRecord
 from handler.ledger import NANO, Ledger
 from handler.sqlite_table import SqliteTable
@@ -70,8 +70,7 @@ def key(**options: Any) -> KeyRecord:
 
 def errand(who: KeyRecord | None = None, memory: Memory = NOTHING, model: str = "auto", **more: Any) -> Errand:
     """Small is chosen, and expected to cost a cent."""
-    session = Session("conversation", named=True)
-    ask = Ask(model, False, Prompt("text", 2_000, 500), Preferences(), {}, session=session, **more)
+    ask = Ask(model, False, Prompt("text", 2_000, 500), Preferences(), {}, session="conversation", **more)
     decision = Decision("dec-1", "small", Cause.VOTE, ask.requested, cost=0.01)
     return Errand(who or key(), ask, LIVE, memory, decision, started=0.0)
 

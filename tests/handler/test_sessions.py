@@ -10,7 +10,7 @@ import pytest
 
 from handler.data import sessions
 from handler.data.sessions import KEPT_S, KIND, NOTHING, Memory, Sessions, Warm, answer_id, continued_id, id_of
-from handler.flow import Ask, Preferences, Prompt, Session
+from handler.flow import Ask, Preferences, Prompt
 from handler.sqlite_table import SqliteTable
 from tests.dynamodb_server import Clock, OpenTable
 
@@ -34,7 +34,7 @@ def pair(open_table_again: OpenTable) -> Pair:
 
 
 def ask(session: str = "", leans_on: str = "") -> Ask:
-    return Ask("auto", False, Prompt("", 1, 1), Preferences(), {}, session=Session(session), leans_on=leans_on)
+    return Ask("auto", False, Prompt("", 1, 1), Preferences(), {}, session=session, leans_on=leans_on)
 
 
 def test_a_memory_has_what_each_model_saw_and_the_latest_length() -> None:

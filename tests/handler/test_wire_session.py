@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from handler.errors import BadRequest
-from handler.flow import Ask, Session, Turn
+from handler.flow import Ask, Turn
 from handler.wire import chat_completions, messages, responses
 from handler.wire.session import LONGEST_ID, session_of, turn_of
 
@@ -34,7 +34,7 @@ def agent(name: str) -> Ask:
 )
 def test_a_real_agent_s_turn_is_known_and_what_the_user_asked_is_read(name: str, turn: Turn, text: str) -> None:
     ask = agent(name)
-    assert (ask.turn, ask.prompt.text, ask.session.named) == (turn, text, True)
+    assert (ask.turn, ask.prompt.text) == (turn, text)
 
 
 def test_a_real_agent_s_next_step_is_of_the_same_conversation_and_a_subagent_s_is_not() -> None:
@@ -76,7 +76,6 @@ def test_a_session_is_named_by_any_client_s_header(headers: dict[str, str]) -> N
 )
 def test_a_session_is_named_in_the_body(body: dict[str, Any]) -> None:
     assert session_of(body, {}, OPENING) == session_of({}, {"x-session-id": "s"}, OPENING)
-    assert session_of(body, {}, OPENING).named
 
 
 @pytest.mark.parametrize("user", ["u", "", "{}", "[1]", '{"session_id": 3}', 3, None, {}, "[" * 3000])
@@ -98,7 +97,7 @@ def test_a_title_asked_for_under_the_same_name_is_another_conversation() -> None
 def test_without_a_name_the_opening_tells_and_without_an_opening_nothing_does() -> None:
     other = ["You are helpful.", {"role": "user", "content": "Good bye"}]
     assert session_of({}, {}, OPENING) == session_of({}, {}, list(OPENING)) != session_of({}, {}, other)
-    assert session_of({}, {}, [None, {"role": "user", "content": []}]) == Session("")
+    assert session_of({}, {}, [None, {"role": "user", "content": []}]) == ""
 
 
 @pytest.mark.parametrize("turns", [1, 3, 5])

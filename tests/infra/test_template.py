@@ -693,7 +693,7 @@ def test_the_dashboard_shows_what_matters(stream: Deployed) -> None:
         "Dollars per model",
         "Why this model",
         "Dollars per hour",
-        "Expected dollars saved per hour by votes, beside the dearest model",
+        "Dollars saved per hour, beside each key's baseline model",
         "Overhead, ms",
         "Failed requests",
         "What routing would have chosen for keys on forecast",

@@ -322,6 +322,7 @@ def test_a_simulated_server_error_may_be_asked_for_in_the_body(sdk: openai.OpenA
 
 
 def test_a_hang_lasts_until_the_client_leaves(http: httpx.Client) -> None:
+    wait_until(lambda: stats(http)["active"] == 0)  # of an earlier test's calls
     before = stats(http)
     with pytest.raises(httpx.ReadTimeout):
         http.post("/chat/completions", json=chat_body(simulate="hang"), timeout=0.3)

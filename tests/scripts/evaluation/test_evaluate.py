@@ -240,7 +240,7 @@ def test_bad_lines_are_all_told(evaluate: Evaluate) -> None:
             "error: no column has outcomes of tiny; the columns are small, middle, big\n",
         ),
         ((*PAIR, "--index-size", "59"), "error: 59 of 60 prompts cannot be indexed: one is needed, and two to route\n"),
-        (("data.csv", "--fleet", "data.csv"), "error: fleet.yaml: the file: "),
+        (("data.csv", "--fleet", "data.csv"), "error: fleet.yaml: line 1: the file: "),
     ],
 )
 def test_what_cannot_be_compared_is_told(evaluate: Evaluate, arguments: tuple[str, ...], told: str) -> None:
