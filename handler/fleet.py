@@ -251,7 +251,7 @@ def expand(value: str, credentials: Mapping[str, str]) -> str:
             raise BadFleet(f"{KEY} refers to ${{{match[1]}}}, which is not set in the environment or in the secret")
         return found
 
-    return _REFERENCE.sub(read, value)
+    return _REFERENCE.sub(read, value) if "$" in value else value
 
 
 def _defaults(written: Any) -> list[dict[str, Any]]:

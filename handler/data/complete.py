@@ -53,7 +53,8 @@ class Completer:
         except asyncio.CancelledError:
             await self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST))
             raise
-        errand = replace(errand, decision=outlook.restated(served.decision))
+        if served.decision is not decision:
+            errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)
 
     async def count_tokens(self, key: KeyRecord, ask: Ask, wire: Wire, live: Live) -> Response:

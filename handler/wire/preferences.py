@@ -63,7 +63,10 @@ class _Wish:
 def read_preferences(body: Mapping[str, Any], headers: Mapping[str, str]) -> Preferences:
     """`headers`: lower-case names. What a header says goes before what the plugin says of the same. Raises
     BadRequest."""
-    unknown = [name for name in headers if name.startswith(_PREFIX) and name not in HEADERS]
+    ours = [name for name in headers if name.startswith(_PREFIX)]
+    if not ours and body.get("plugins") is None:
+        return Preferences(models=_models(body))
+    unknown = [name for name in ours if name not in HEADERS]
     if unknown:
         raise BadRequest(f"unknown header {unknown[0]}; there are {', '.join(HEADERS)}", param=unknown[0])
     plugin = _plugin(body.get("plugins"))
