@@ -1,5 +1,6 @@
 """Services → a data plane that is ready to answer."""
 
+import gc
 import logging
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def build(services: Services, embedder: Embedder | None, patience: float = 0.0) 
         await accountant.flush()
         await forwarder.close()
 
+    gc.freeze()  # what is loaded by now stays: looking through it for garbage would hold up requests
     return DataPlane(Authenticator(services.keys), watcher, Completer(stages), settings.body_bytes, close)
 
 
