@@ -210,7 +210,7 @@ def parse(data: bytes) -> FleetFile:
     try:
         root = yaml.compose(data, Loader=yaml.SafeLoader)
         written = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise BadFleet(f"{KEY} is not YAML: {error}", _not_yaml(error)) from error
     defaults = _defaults(written)
     try:

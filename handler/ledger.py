@@ -68,13 +68,11 @@ class Ledger:
         self._table = table
         self._now = now
 
-    def reserve(self, key: KeyRecord, stake: Stake) -> Reservation | None:
-        """None for a key without limits, which costs no write. Raises BudgetSpent or RateLimited: nothing is taken."""
-        counts = tuple(_reserved(key, stake, at := self._now()))
-        if not counts:
-            return None
+    def reserve(self, key: KeyRecord, stake: Stake) -> Reservation:
+        """For a key that is limited. Raises BudgetSpent or RateLimited: nothing is taken."""
+        at = self._now()
         try:
-            self._table.count(_kind(key.id), counts)
+            self._table.count(_kind(key.id), tuple(_reserved(key, stake, at)))
         except OverLimit as error:
             raise _refusal(error.id, key, at) from error
         return Reservation(stake, at)
@@ -103,16 +101,7 @@ class Ledger:
 
 
 def limited(key: KeyRecord) -> bool:
-    return any(
-        limit is not None
-        for limit in (
-            key.budget_day,
-            key.budget_month,
-            key.budget_total,
-            key.requests_per_minute,
-            key.tokens_per_minute,
-        )
-    )
+    return any(True for _ in _reserved(key, Stake(0.0, 0), 0.0))
 
 
 def _kind(key_id: str) -> str:

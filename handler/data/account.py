@@ -76,6 +76,8 @@ class Ending:
     """The upstream's id of its answer."""
     stream_seconds: float | None = None
     """From the first bytes to the last; None for a whole answer."""
+    whole: bool = True
+    """Whether a stream came to its end: else its usage is that of its beginning."""
     called: bool = True
     """Whether a model was called at all."""
 
@@ -158,7 +160,7 @@ class Accountant:
     def _note_speed(self, reply: Reply, usage: Usage, ending: Ending) -> None:
         if ending.stream_seconds is None:
             self._speeds.note_whole(reply.target, reply.ms, usage.output_tokens)
-        elif ending.error is None:
+        elif ending.whole:
             self._speeds.note_stream(reply.target, reply.ms, ending.stream_seconds, usage.output_tokens)
 
     def _remember(self, errand: Errand, ending: Ending) -> dict[str, int]:
@@ -184,6 +186,8 @@ class Accountant:
             self._ledger.settle(unwritten.settlements)
         except TableError as error:
             log.error("what %d requests cost is not counted: %s", len(unwritten.settlements), error)
+        except Exception:  # a fault of ours must not take conversations, and those who come later, with it
+            log.exception("what %d requests cost is not counted", len(unwritten.settlements))
         for id, seconds in unwritten.conversations.items():
             self._sessions.share(id, seconds)
         self._speeds.share_if_due()
@@ -202,8 +206,10 @@ def _baseline(errand: Errand, usage: Usage, now: float) -> float:
     model = next(fleet.by_name[wish] for wish in wishes if wish is not None and wish in fleet.by_name)
     cached = reused(errand.memory.seen(model.cache_seconds, now), ask, errand.memory, model)
     cached = min(max(cached, usage.cached_tokens), usage.input_tokens)
-    written = max(usage.input_tokens - cached, 0) if usage.written_tokens or usage.written_1h_tokens else 0
-    return model.price.of(Usage(usage.input_tokens, usage.output_tokens, cached, written))
+    rest = usage.input_tokens - cached
+    written = rest - min(usage.fresh_tokens, rest)
+    by_kind = (0, written) if usage.written_1h_tokens else (written, 0)
+    return model.price.of(Usage(usage.input_tokens, usage.output_tokens, cached, *by_kind))
 
 
 def _cached_after(ask: Ask, usage: Usage) -> int:
@@ -214,13 +220,17 @@ def _cached_after(ask: Ask, usage: Usage) -> int:
 
 
 def _spent(errand: Errand, ending: Ending, cost: float | None, saved: float | None) -> Spent:
-    """Of an answer whose usage nobody told, and of one that the caller did not wait for, what was expected, as it is
-    paid for; of no answer, nothing."""
+    """Of an answer whose usage nobody told, and of one that did not come to its end, what was expected, or more where
+    that much is known; of no answer, nothing."""
+    stake = errand.stake
     if cost is not None and ending.usage is not None:
-        return Spent(cost, ending.usage.input_tokens + ending.usage.output_tokens, saved or 0.0)
+        tokens = ending.usage.input_tokens + ending.usage.output_tokens
+        if ending.whole:
+            return Spent(cost, tokens, saved or 0.0)
+        return Spent(max(cost, stake.dollars), max(tokens, stake.tokens))
     answered = ending.reply is not None and ending.reply.answer.is_success
     if answered or (ending.status == CLIENT_CLOSED_REQUEST and ending.called):
-        return Spent(errand.stake.dollars, errand.stake.tokens)
+        return Spent(stake.dollars, stake.tokens)
     return Spent(0.0, 0)
 
 

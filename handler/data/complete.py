@@ -18,7 +18,7 @@ from handler.data.outlook import Outlook, look_ahead
 from handler.data.record import record_forecast
 from handler.data.speeds import Speeds
 from handler.data.stream import Passage, PassageResponse
-from handler.errors import ApiError
+from handler.errors import ApiError, Internal, UpstreamFailed
 from handler.flow import AUTO, Ask, Decision
 from handler.keys import KeyRecord, Routing
 from handler.wire.wire import Wire
@@ -53,6 +53,9 @@ class Completer:
         except asyncio.CancelledError:
             await self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST))
             raise
+        except Exception as error:  # a fault of ours: what was reserved is given back all the same
+            await self._stages.accountant.close(errand, Ending(Internal.status, error=Internal(type(error).__name__)))
+            raise
         if served.decision is not decision:
             errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)
@@ -68,6 +71,9 @@ class Completer:
             if none.failed.reply is None:
                 raise none.failed.error from none
             reply = none.failed.reply
+        if reply.rest is not None:
+            await reply.answer.aclose()
+            raise UpstreamFailed(f"{reply.target.model.name} answered with a stream where a number was asked for")
         return Response(reply.body, reply.status, reply.headers)
 
     async def decide(
@@ -97,7 +103,14 @@ class Completer:
             if passage.whole or passage.failed:
                 self._stages.failover.ended(reply.target, passage.whole)
             ending = Ending(
-                reply.status, reply, passage.usage, passage.error, passage.fault, passage.answer_id, passage.seconds
+                reply.status,
+                reply,
+                passage.usage,
+                passage.error,
+                passage.fault,
+                passage.answer_id,
+                passage.seconds,
+                whole=passage.whole,
             )
             await self._stages.accountant.close(errand, ending)
 

@@ -83,8 +83,8 @@ class Decider:
         continued = case.outlook.continues
         choices = (
             (continued in slate.names, continued, Cause.CONTINUED),
-            (ask.preferences.routing_off, slate.fallback, Cause.OPTED_OUT),
             (by_rule in slate.names, by_rule or "", Cause.RULE),
+            (ask.preferences.routing_off, slate.fallback, Cause.OPTED_OUT),
             (len(slate.names) == 1, slate.fallback, Cause.ONLY_CANDIDATE),
             (not ask.prompt.text, slate.fallback, Cause.NO_TEXT),
             (self._embedder is None, slate.fallback, Cause.EMBEDDER_FAULT),
@@ -127,7 +127,7 @@ def _unvoted(case: Case, model: str, cause: Cause) -> Decision:
     decision = _stamped(case.ask, case.live, case.outlook, model, cause)
     return replace(
         decision,
-        rule=case.rule.name if case.rule else "",
+        rule=case.rule.name if case.rule and case.rule.model in (None, model) else "",
         detail=case.live.detail if cause is Cause.NO_INDEX else "",
         fallbacks=_others(case.slate.dearest_first, model) if cause.may_fall_back else (),
     )

@@ -75,7 +75,7 @@ class Failover:
         targets = self._targets(ask, decision, fleet, preferred)
         for turn in range(self._patience.rounds):
             for target in self._admitted(targets, course, turn):
-                served = await self._try(course, target, ask, wire, target is targets[-1], path)
+                served = await self._try(course, target, ask, wire, self._is_last(target, targets, course), path)
                 if served is not None:
                     return served
                 if course.over:
@@ -112,11 +112,18 @@ class Failover:
         except BaseException:  # a client that left, above all: nobody else would end the trial
             self._health.released(target)
             raise
-        if reply.rest is None:
+        if path:  # as in _blame
+            self._health.released(target)
+        elif reply.rest is None:
             self._health.answered(target)
         else:
             self._health.begun(target)
         return Served(reply, _came_out(course.decision, target.model.name))
+
+    def _is_last(self, target: Target, targets: Sequence[Target], course: "_Course") -> bool:
+        """Whether nobody is left to ask in this round."""
+        behind = targets[targets.index(target) + 1 :]
+        return not any(course.stands(one) and not self._health.wait(one) for one in behind)
 
     def _blame(self, target: Target, failed: Failed, path: str) -> None:
         """What a deployment says to a request that is at fault itself shows that it is well. Another path than that of

@@ -171,7 +171,7 @@ class Forwarder:
 @lru_cache(maxsize=1024)
 def _headers(fields: tuple[tuple[str, str], ...]) -> httpx.Headers:
     """Encoded once; a request copies them."""
-    return httpx.Headers(fields)
+    return httpx.Headers(fields, encoding="latin-1")  # as they came
 
 
 @lru_cache(maxsize=1024)
@@ -249,13 +249,13 @@ def _refused(reply: Reply) -> Failed:
 def _retry_after(headers: httpx.Headers) -> float | None:
     """Seconds; None where nothing is said, or nothing that can be read."""
     milliseconds, told = headers.get("retry-after-ms"), headers.get("retry-after")
-    if milliseconds is not None and milliseconds.isdecimal():
-        return int(milliseconds) / 1000
+    if milliseconds is not None and _NUMBER.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
     if told is None:
         return None
     if _NUMBER.fullmatch(told):
         return float(told)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError):
         return max(parsedate_to_datetime(told).timestamp() - time.time(), 0.0)
     return None
 

@@ -45,12 +45,8 @@ class Passage:
         """Of the upstream, where it told an error itself."""
         self.seconds = 0.0
         """From the first bytes to the last."""
-
-    @property
-    def answer_id(self) -> str:
+        self.answer_id = ""
         """As the upstream numbers its answers."""
-        found = _ID.search(self._reply.body)
-        return "" if found is None else found[1].decode(errors="replace")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if "content-encoding" in self._reply.answer.headers:  # although nobody asked for it
@@ -104,6 +100,8 @@ class Passage:
             yield chunk
 
     def _note(self, events: bytes) -> None:
+        if not self.answer_id and (found := _ID.search(events)):
+            self.answer_id = found[1].decode(errors="replace")
         if not self._ended and (end := self._wire.end.find(events)):
             self._ended = True
             self.fault = "error_event" if end["error"] else ""
@@ -148,8 +146,10 @@ class PassageResponse(StreamingResponse):
     async def _end(self) -> None:
         if not self._over:
             self._over = True
-            await self._passage.close()
-            await self._ended()
+            try:
+                await self._passage.close()
+            finally:
+                await self._ended()
 
 
 def _cut(seen: bytes) -> tuple[bytes, bytes]:

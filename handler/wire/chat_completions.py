@@ -28,7 +28,7 @@ from handler.wire.wire import End, Wire
 
 _TOOL_ROLES = ("tool", "function")
 _END = End(
-    re.compile(rb'^data: ?\[DONE\]|"finish_reason": ?"|(?P<error>"error" ?: ?["{])', re.MULTILINE),
+    re.compile(rb'^data: ?\[DONE\]|"finish_reason": ?"[^"]|(?P<error>"error" ?: ?["{])', re.MULTILINE),
     (b"[DONE]", b'"finish_reason":"', b'"finish_reason": "', b'"error"'),
 )
 """Some upstreams never send [DONE], others no reason."""

@@ -8,10 +8,14 @@ from handler.fleet import TYPICAL_OUTPUT_TOKENS
 from handler.flow import AUTO
 from handler.wire.preferences import PLUGIN
 
+LONGEST_MODEL = 256
+MOST_TOKENS = 1_000_000_000
+"""What an upstream says beyond is no count."""
+
 
 def model_in(body: Mapping[str, Any]) -> str:
     model = body.get("model")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not 0 < len(model) <= LONGEST_MODEL:
         raise BadRequest("`model` must be a model id, or `auto` to have one chosen", param="model")
     return model
 
@@ -64,4 +68,4 @@ def count_in(usage: Mapping[str, Any], *path: str) -> int:
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
-    return value if type(value) is int and value > 0 else 0
+    return min(value, MOST_TOKENS) if type(value) is int and value > 0 else 0

@@ -24,11 +24,15 @@ HEADERS = (
 _PREFIX = "x-nearvote-"
 MOST_DOLLARS = 1_000_000
 MOST_MS = 86_400_000
+MOST_NAMES = 100
+LONGEST_NAME = 200
 
 Dial = Annotated[float, Field(ge=0, le=10)]
 Quality = Annotated[float, Field(ge=0, le=1)]
 Dollars = Annotated[float, Field(ge=0, le=MOST_DOLLARS)]
 Milliseconds = Annotated[float, Field(ge=0, le=MOST_MS)]
+Names = Annotated[list[Annotated[str, Field(max_length=LONGEST_NAME)]], Field(max_length=MOST_NAMES)]
+"""Each is matched with each model, on every request's way: so they are few, and short."""
 CostTier = Literal["low", "medium", "high", "xhigh", "max"]
 
 
@@ -45,8 +49,8 @@ class _Plugin(BaseModel):
     max_cost: Dollars | None = None
     max_latency_ms: Milliseconds | None = None
     speed: Quality | None = None
-    allowed_models: list[str] = []
-    excluded_models: list[str] = []
+    allowed_models: Names = []
+    excluded_models: Names = []
 
 
 _NO_PLUGIN = _Plugin(id=PLUGIN)
@@ -141,6 +145,8 @@ def _models(body: Mapping[str, Any]) -> tuple[str, ...]:
     models = body["models"]
     if not isinstance(models, list) or not models or not all(isinstance(model, str) for model in models):
         raise BadRequest("`models` must be a list of model ids to choose among", param="models")
+    if len(models) > MOST_NAMES:
+        raise BadRequest(f"`models` may name at most {MOST_NAMES} models", param="models")
     return tuple(models)
 
 

@@ -183,6 +183,18 @@ async def test_no_answer_costs_nothing_and_counts_as_a_request(desk: Desk, endin
     assert await day_after(desk, errand(BUDGET), ending) == dollars(0.0, tokens=0)
 
 
+async def test_a_stream_that_did_not_come_to_its_end_costs_no_less_than_was_expected(desk: Desk) -> None:
+    """Anthropic tells of the input and one token of the answer with a stream's first event."""
+    begun = replace(answered(Usage(2_000, 1)), stream_seconds=30.0, whole=False)
+    assert await day_after(desk, errand(), begun) == dollars(0.01, tokens=2_500)
+    assert desk.speeds.expected_ms(SMALL, 500) is None
+
+
+async def test_the_model_that_would_have_answered_saves_nothing_however_it_fills_its_cache(desk: Desk) -> None:
+    written = Usage(10_000, 100, cached_tokens=0, written_tokens=0, written_1h_tokens=8_000)
+    assert (await day_after(desk, errand(key(baseline_model="small")), answered(written)))["saved"] == 0
+
+
 @pytest.mark.parametrize("ending", [answered(usage=None), Ending(CLIENT_CLOSED_REQUEST)])
 async def test_what_nobody_told_the_usage_of_costs_what_was_expected(desk: Desk, ending: Ending) -> None:
     assert await day_after(desk, errand(BUDGET), ending) == dollars(0.01, tokens=2_500)
@@ -309,7 +321,7 @@ async def test_the_deployment_s_speed_is_noted(desk: Desk) -> None:
 
 
 async def test_a_stream_that_broke_off_tells_no_speed(desk: Desk) -> None:
-    await desk.accountant.close(errand(), replace(answered(), stream_seconds=1.0, error=UpstreamFailed("broke off")))
+    await desk.accountant.close(errand(), replace(answered(), stream_seconds=1.0, whole=False))
     assert desk.speeds.expected_ms(SMALL, 50) is None
 
 

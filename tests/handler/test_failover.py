@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from handler.data.failover import MOST_ATTEMPTS, PAUSE_S, Failover, NotServed, Patience
 from handler.data.forward import Forwarder
-from handler.data.health import Health
+from handler.data.health import Health, Target
 from handler.fleet import Deployment, Fleet, Model, Price
 from handler.flow import Ask, Attempt, Cause, Decision, Preferences, Prompt, Protocol, Ranked
 from handler.wire.protocols import WIRES
@@ -233,6 +233,17 @@ async def test_the_last_one_to_ask_is_waited_for(caller: Caller) -> None:
     assert (told.body, told.attempts) == (CHUNK, [("a", "401")])
 
 
+async def test_the_last_one_that_may_be_asked_is_waited_for_too(caller: Caller) -> None:
+    """The one behind it had said that it wants to be left alone: nobody else could have been asked."""
+    caller.script([answer(OK)], refusal(429, b"retry-after: 60"))
+    await caller.send(fallbacks=("b",), a=model("a", "http://127.0.0.1:9/v1"))
+    begins = threading.Event()
+    caller.script([EVENT_STREAM, begins, CHUNK])
+    asyncio.get_running_loop().call_later(2 * caller.patience.first_byte_s, begins.set)
+    told = await caller.send(STREAMED, fallbacks=("b",))
+    assert (told.body, told.attempts) == (CHUNK, [])
+
+
 async def test_nothing_of_a_stream_is_held_back_where_nobody_else_can_be_asked(caller: Caller) -> None:
     goes_on = threading.Event()
     caller.script([EVENT_STREAM, b": wait\n\n", goes_on, CHUNK])
@@ -421,6 +432,16 @@ async def test_a_client_that_leaves_cancels_the_call_and_gives_the_trial_back(ca
     assert await asyncio.to_thread(caller.upstreams[0].left.wait, 5)
     caller.script([answer(OK)])
     assert (await caller.send()).decision.model == "a"
+
+
+async def test_what_another_path_answers_tells_nothing_of_completions(caller: Caller) -> None:
+    caller.script(refusal(500))
+    for _ in range(3):
+        await caller.send(fallbacks=("b",))
+        caller.script([answer(OK)])
+        await caller.send(fallbacks=("b",), path="/messages/count_tokens")
+        caller.script(refusal(500))
+    assert not caller.health.admits(Target(caller.models({})["a"], caller.models({})["a"].deployments[0]))
 
 
 async def test_what_another_path_is_refused_tells_nothing_of_completions(caller: Caller) -> None:

@@ -277,3 +277,14 @@ async def test_an_end_that_an_answer_only_talks_about_is_none(protocol: Protocol
     for end in (b"", *(end for other in Protocol if other is not protocol for end in ANSWERS[other][0])):
         ended = await run(passage([QUOTED, end], protocol=protocol))
         assert isinstance(ended.error, UpstreamFailed)
+
+
+async def test_a_reason_of_no_words_is_no_end() -> None:
+    empty = b'data: {"choices":[{"delta":{"content":"one"},"finish_reason":""}]}\n\n'
+    ended = await run(passage([empty]))
+    assert (ended.whole, type(ended.error)) == (False, UpstreamFailed)
+
+
+async def test_the_answer_s_id_is_found_behind_a_comment() -> None:
+    first = b'data: {"id":"chatcmpl-1","choices":[]}\n\n'
+    assert (await run(passage([b": keep-alive\n\n", first, DONE]))).answer_id == "chatcmpl-1"

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import BadRequest
-from handler.flow import Ask, Need, Preferences, Prompt
+from handler.flow import Ask, Need, Preferences, Prompt, Usage
 from handler.wire import chat_completions
 from handler.wire.conversation import measure, text_of, text_to_embed
+from handler.wire.fields import MOST_TOKENS
 from handler.wire.preferences import read_preferences
 from handler.wire.session import session_of
 
@@ -198,6 +199,27 @@ def test_a_named_model_keeps_the_models_field_which_is_its_providers_business() 
         {"model": "m", "messages": [user("hi")], "models": ["m", "n"]},
         Preferences(),
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "m" * 257),
+        ("models", ["m"] * 101),
+        ("plugins.allowed_models", [{"id": "auto-router", "allowed_models": ["m"] * 101}]),
+        ("plugins.excluded_models.0", [{"id": "auto-router", "excluded_models": ["m" * 201]}]),
+    ],
+)
+def test_what_is_matched_with_each_model_is_bounded(field: str, value: Any) -> None:
+    body = {"model": "auto", "messages": [user("hi")], field.partition(".")[0]: value}
+    with pytest.raises(BadRequest) as refused:
+        chat_completions.read(orjson.dumps(body), {})
+    assert refused.value.param == field
+
+
+def test_what_no_upstream_can_have_counted_is_cut() -> None:
+    usage = {"usage": {"prompt_tokens": 2**64 - 1, "completion_tokens": 3}}
+    assert chat_completions.usage_in(usage, None) == Usage(MOST_TOKENS, 3)
 
 
 def test_a_body_with_nothing_of_nearvotes_own_may_go_on_as_it_came() -> None:
