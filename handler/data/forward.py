@@ -171,7 +171,7 @@ class Forwarder:
 @lru_cache(maxsize=1024)
 def _headers(fields: tuple[tuple[str, str], ...]) -> httpx.Headers:
     """Encoded once; a request copies them."""
-    return httpx.Headers(fields, encoding="latin-1")  # as they came
+    return httpx.Headers(fields, encoding="latin-1")  # as callers' headers are read
 
 
 @lru_cache(maxsize=1024)

@@ -335,3 +335,9 @@ def test_a_rule_that_denies_goes_before_a_model_that_is_named(caller: httpx.Clie
     told = ask(caller, model="sim-small", messages=said)
     assert (told.status_code, told.json()["error"]["message"]) == (403, "Not here.")
     assert told.headers["x-should-retry"] == "false"
+
+
+def test_a_header_beyond_ascii_costs_no_request(caller: httpx.Client) -> None:
+    sent = httpx.Headers([*VERSION.items(), ("anthropic-beta", "é")], encoding="latin-1")
+    body = {"model": "auto", "max_tokens": 8, "messages": [QUESTION]}
+    assert caller.post("/messages", json=body, headers=sent).status_code == 200
