@@ -63,8 +63,8 @@ class Secret(Mapping[str, str]):
             self._due = self._clock() + self._ttl
 
     def __getitem__(self, name: str) -> str:
+        values = self._values  # first: a renewal may be done at once
         self._renew_when_due()
-        values = self._values
         return values[name] if name in values else self._environ[name]
 
     def __iter__(self) -> Iterator[str]:
