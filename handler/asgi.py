@@ -30,6 +30,8 @@ log = logging.getLogger("nearvote.http")
 T = TypeVar("T")
 Headers = dict[str, str]
 CLIENT_CLOSED_REQUEST = 499
+WATCHED_AFTER_S = 0.1
+"""When a request's client begins to be watched, whether it leaves."""
 
 
 def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:
@@ -87,21 +89,43 @@ async def read_object(request: Request, most: int) -> dict[str, Any]:
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; a client that leaves cancels it and raises ClientDisconnect.
     The request's body must have been read."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_until_gone(request))
+    loop, working = asyncio.get_running_loop(), asyncio.current_task()
+    assert working is not None  # noqa: S101 - a coroutine runs in a task
+    watch = _Watch(request, working)
+    # What is answered sooner needs no watch, which costs a task.
+    begins = loop.call_later(WATCHED_AFTER_S, watch.begin)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if watch.is_gone and not working.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
-        leaving.cancel()
-        working.cancel()
+        begins.cancel()
+        watch.end()
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """For the client that leaves: its work is cancelled."""
+
+    def __init__(self, request: Request, working: "asyncio.Task[Any]") -> None:
+        self._request = request
+        self._working = working
+        self._watching: asyncio.Task[None] | None = None
+        self.is_gone = False
+
+    def begin(self) -> None:
+        self._watching = asyncio.create_task(self._until_gone())
+
+    def end(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _until_gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._working.cancel()
 
 
 def shape_of(path: str) -> Shape:

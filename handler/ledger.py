@@ -101,7 +101,8 @@ class Ledger:
 
 
 def limited(key: KeyRecord) -> bool:
-    return any(True for _ in _reserved(key, Stake(0.0, 0), 0.0))
+    limits = key.budget_day, key.budget_month, key.budget_total, key.requests_per_minute, key.tokens_per_minute
+    return any(limit is not None for limit in limits)
 
 
 def _kind(key_id: str) -> str:

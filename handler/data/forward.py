@@ -10,13 +10,12 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
-import aiohttp
 import httpx
 import orjson
-from httpx_aiohttp import AiohttpTransport
 
 from handler.data.health import Target
 from handler.data.opening import Opening, opening_of
+from handler.data.transport import FAULTS, Transport
 from handler.errors import (
     ApiError,
     BadRequest,
@@ -43,13 +42,6 @@ PASSED_BACK = frozenset(
     )
 )
 """Nothing of the operator's limits with a provider, and nothing that has to come back to the same provider."""
-MOST_CONNECTIONS = 1000
-IDLE_SECONDS = 4.0
-"""A connection is not used again after so long: many servers close theirs after 5."""
-
-FAULTS = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
-"""What a call upstream may raise; the transport lets some of aiohttp's own errors through."""
-
 _REFUSED_HERE = frozenset((401, 402, 403, 404, 405))
 """Statuses by which a deployment says that it will not serve us; another may."""
 _PASSING = frozenset((408, 409, 425, 429))
@@ -116,10 +108,7 @@ class Forwarder:
 
     def __init__(self, connect_seconds: float, upstream_seconds: float, credentials: Mapping[str, str]) -> None:
         """`credentials`: what `${NAME}` in the fleet file stands for; a look must not block."""
-        # httpx's own transport collapses when many callers wait at once; aiohttp's holds. It is called without
-        # httpx's client, whose cookies, redirects and merging of URLs a gateway does not want to pay for.
-        self._transport = AiohttpTransport(client=_session)
-        self._timeout = httpx.Timeout(upstream_seconds, connect=connect_seconds).as_dict()
+        self._transport = Transport(connect_seconds, upstream_seconds)
         self._credentials = credentials
 
     async def call(
@@ -137,7 +126,7 @@ class Forwarder:
                 reply = await _read(target, answer, started, holds_opening)
             _check(reply)
             streams = reply.rest is not None
-        except FAULTS as error:  # a TimeoutError is an OSError
+        except FAULTS as error:
             raise _broken(error, target.model.name, begun=answer is not None) from error
         finally:
             if answer is not None and not streams:
@@ -163,8 +152,8 @@ class Forwarder:
             "POST",
             _endpoint(url, path),
             headers=_headers(tuple(headers.items())),
-            content=_content(target, ask, wire),
-            extensions={"timeout": self._timeout},
+            # As a stream: httpx then adds no headers, which aiohttp adds.
+            stream=httpx.ByteStream(_content(target, ask, wire)),
         )
 
 
@@ -181,19 +170,24 @@ def _endpoint(base_url: str, path: str) -> httpx.URL:
 
 def broken_off(error: Exception, model: str) -> ApiError:
     """What the caller is told of a fault in the middle of an answer."""
-    if _timed_out(error):
+    if isinstance(error, TimeoutError):
         return UpstreamTimeout(f"{model} fell silent in the middle of its answer")
     return UpstreamFailed(f"{model} broke off in the middle of its answer")
 
 
 async def _read(target: Target, answer: httpx.Response, started: float, holds_opening: bool) -> Reply:
     if answer.is_success and answer.headers.get("content-type", "").startswith("text/event-stream"):
-        rest = aiter(answer.aiter_raw())
+        rest = _chunks(answer)
         first = await _first(rest, holds_opening)
         return Reply(target, answer, first, {}, rest, milliseconds_since(started))
-    body = b"".join([chunk async for chunk in answer.aiter_raw()])
+    body = b"".join([chunk async for chunk in _chunks(answer)])
     parsed = _object(body) if answer.is_success else {}
     return Reply(target, answer, body, parsed, None, milliseconds_since(started))
+
+
+def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
+    assert isinstance(answer.stream, httpx.AsyncByteStream)  # noqa: S101 - the transport gives no other
+    return aiter(answer.stream)
 
 
 async def _first(rest: AsyncIterator[bytes], holds_opening: bool) -> bytes:
@@ -263,8 +257,8 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 def _broken(error: Exception, model: str, begun: bool) -> Failed:
     """What was sent may be at work still, once it may have arrived: then the same is not asked for twice."""
     if begun:
-        return _failed(broken_off(error, model), again=not _timed_out(error))
-    if _timed_out(error):
+        return _failed(broken_off(error, model), again=not isinstance(error, TimeoutError))
+    if isinstance(error, TimeoutError):
         return _failed(UpstreamTimeout(f"{model} did not answer in time"), again=False)
     return _failed(UpstreamFailed(f"{model} cannot be reached: {type(error.__cause__ or error).__name__}"))
 
@@ -276,19 +270,6 @@ def _failed(error: ApiError, again: bool = True) -> Failed:
 def _unusable(message: str) -> Failed:
     error = Unavailable(message, code="deployment_not_configured")
     return Failed(error.code, error, blames=False, again=False)
-
-
-def _timed_out(error: Exception) -> bool:
-    # The transport calls every lost connection a timeout; what it was made from tells them apart.
-    made_from = error if isinstance(error, TimeoutError) else error.__cause__ or error
-    return isinstance(made_from, (TimeoutError, httpx.TimeoutException))
-
-
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=MOST_CONNECTIONS, keepalive_timeout=IDLE_SECONDS, ssl=httpx.create_ssl_context()
-    )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _content(target: Target, ask: Ask, wire: Wire) -> bytes:

@@ -10,7 +10,8 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from handler.data.forward import FAULTS, Reply, broken_off
+from handler.data.forward import Reply, broken_off
+from handler.data.transport import FAULTS
 from handler.errors import ApiError
 from handler.flow import Usage
 from handler.wire.wire import Wire
