@@ -138,6 +138,8 @@ class Ask:
     """Tells the conversation that it belongs to from others; "" where there is nothing to tell by."""
     leans_on: str = ""
     """The id of an answer or a conversation that only the provider which has it can go on with."""
+    is_sealed: bool = False
+    """Whether it holds reasoning that only the provider which wrote it can read or vouch for."""
     is_kept: bool = False
     """Whether the provider keeps the answer, so that later requests may lean on it."""
     writes_cache: bool = False

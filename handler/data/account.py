@@ -82,6 +82,8 @@ class Ending:
     """Whether a model was called at all."""
 
 
+SEALING = (Protocol.MESSAGES, Protocol.RESPONSES)
+"""Whose answers may hold reasoning that only its provider reads: then it matters who gave even a short one."""
 GONE_BEFORE = Ending(CLIENT_CLOSED_REQUEST, called=False)
 """The caller left before that."""
 
@@ -108,8 +110,8 @@ class Accountant:
         self._writing: asyncio.Task[None] | None = None
 
     async def recall(self, key: KeyRecord, ask: Ask) -> Recalled:
-        long = ask.prompt.input_tokens >= LEAST_TOKENS
-        conversation = await self._look(id_of(ask, key.id)) if long else NOTHING
+        worth_it = ask.prompt.input_tokens >= LEAST_TOKENS or ask.is_sealed
+        conversation = await self._look(id_of(ask, key.id)) if worth_it else NOTHING
         return Recalled(conversation, await self._look(continued_id(ask, key.id)))
 
     async def _look(self, id: str) -> Memory:
@@ -172,7 +174,7 @@ class Accountant:
         after = errand.memory.after(errand.decision.model, usage.input_tokens, warm)
         conversation, key = id_of(ask, errand.key.id), errand.key.id
         shared = {conversation: KEPT_S} if after.tokens >= LEAST_TOKENS else {}
-        if shared:
+        if shared or ask.protocol in SEALING:
             self._sessions.remember(conversation, after)
         if ask.is_kept:
             alone = Memory().after(errand.decision.model, usage.input_tokens, warm)

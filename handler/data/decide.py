@@ -62,7 +62,7 @@ class Decider:
             raise Denied(rule.deny)
         if not ask.auto:
             return _named(ask, live, outlook)
-        slate = slates.draw(ask, key, fleet, rule, outlook.latencies)
+        slate = slates.draw(ask, key, fleet, rule, outlook.latencies, outlook.sealed_by)
         wanted = ask.preferences.speed if ask.preferences.speed is not None else key.speed
         case = Case(ask, live, slate, rule, outlook, wanted or 0.0)
         settled = self._settled(case)

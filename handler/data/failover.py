@@ -143,6 +143,8 @@ class Failover:
             targets += self._health.order(of_model, preferred)
         if ask.leans_on and targets[0].deployment.base_url == preferred:
             return [target for target in targets if target.deployment.base_url == preferred]
+        if ask.is_sealed:  # elsewhere it may be refused, but that is better than no answer
+            return sorted(targets, key=lambda target: target.deployment.base_url != preferred)
         return targets
 
     def _admitted(self, targets: Sequence[Target], course: "_Course", turn: int) -> Iterator[Target]:

@@ -27,6 +27,8 @@ class Outlook:
     """Of the conversation so far."""
     leant_on: Memory = NOTHING
     """Of the answer that the request leans on."""
+    sealed_by: str = ""
+    """Base URL of the deployment whose reasoning is in the request; "" where there is none, or it is not known."""
 
     @property
     def continues(self) -> str:
@@ -35,7 +37,7 @@ class Outlook:
 
     def deployment(self, model: str) -> str:
         """Base URL of the one that has the conversation; "" where none has."""
-        return self.leant_on.deployment(model) or self.memory.deployment(model)
+        return self.leant_on.deployment(model) or self.sealed_by or self.memory.deployment(model)
 
     def restated(self, decision: Decision) -> Decision:
         """With what is expected of its model, where that is not the one that was chosen first."""
@@ -70,7 +72,7 @@ def look_ahead(ask: Ask, models: Iterable[Model], recalled: Recalled, speeds: Sp
         expected = speeds.expected_ms(model, ask.prompt.output_tokens)
         if expected is not None:
             latencies[model.name] = expected
-    return Outlook(costs, cold, cached, latencies, memory, recalled.leant_on)
+    return Outlook(costs, cold, cached, latencies, memory, recalled.leant_on, memory.latest if ask.is_sealed else "")
 
 
 def reused(held: int, ask: Ask, memory: Memory, model: Model) -> int:

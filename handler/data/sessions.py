@@ -56,6 +56,11 @@ class Memory:
         """Tokens that one model would have now, had it answered all along."""
         return self.tokens if now - self.at < ttl else 0
 
+    @property
+    def latest(self) -> str:
+        """Base URL of the deployment that answered last; "" where none did."""
+        return max(self.warm.values(), key=lambda one: one.at).deployment if self.warm else ""
+
     def deployment(self, model: str) -> str:
         warm = self.warm.get(model)
         return "" if warm is None else warm.deployment

@@ -56,10 +56,16 @@ class Slate:
 
 
 def draw(
-    ask: Ask, key: KeyRecord, fleet: Fleet, rule: Rule | None = None, latency: Mapping[str, float] | None = None
+    ask: Ask,
+    key: KeyRecord,
+    fleet: Fleet,
+    rule: Rule | None = None,
+    latency: Mapping[str, float] | None = None,
+    sealed_by: str = "",
 ) -> Slate:
-    """`latency`: expected milliseconds by model, as far as known. Raises BadRequest for a model that does not exist,
-    NotFound naming the restriction that left none."""
+    """`latency`: expected milliseconds by model, as far as known. `sealed_by`: base URL of the deployment that alone
+    can read all of the request. Raises BadRequest for a model that does not exist, NotFound naming the restriction that
+    left none."""
     wanted = ask.preferences
     unknown = [model for model in wanted.models if model not in fleet.by_name]
     if unknown:
@@ -71,7 +77,7 @@ def draw(
             before = ", ".join(model.name for model in models)
             raise NotFound(f"no model is left to choose: {restriction} left none of {before}", code="no_model_left")
         models = left
-    names = _fast_enough(tuple(model.name for model in models), ask, key, latency or {})
+    names = _fast_enough(tuple(model.name for model in _readers(models, sealed_by)), ask, key, latency or {})
     return Slate(
         names,
         _fallback(names, key, fleet),
@@ -121,6 +127,12 @@ def _restrictions(ask: Ask, key: KeyRecord, rule: Rule | None) -> tuple[Restrict
         ("the request's allowed_models", lambda model: not wanted.allow or matches(wanted.allow, model.name)),
         ("the request's excluded_models", lambda model: not matches(wanted.exclude, model.name)),
     )
+
+
+def _readers(models: Sequence[Model], sealed_by: str) -> Sequence[Model]:
+    """Those that are served there; where none is any more, all: one of them may do without."""
+    there = [model for model in models if any(one.base_url == sealed_by for one in model.deployments)]
+    return there or models
 
 
 def _fast_enough(names: tuple[str, ...], ask: Ask, key: KeyRecord, latency: Mapping[str, float]) -> tuple[str, ...]:

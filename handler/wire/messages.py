@@ -28,6 +28,7 @@ from handler.wire.wire import End, Wire
 
 VERSION = "2023-06-01"
 """Of Anthropic's API, for a caller that names none."""
+_THOUGHTS = ("thinking", "redacted_thinking")
 _END = End(re.compile(rb'"type" ?: ?"(?:message_stop|(?P<error>error))"'), (b'"message_stop"', b'"error"'))
 
 
@@ -50,6 +51,7 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
         needs=measured.needs | _needs(body),
         turn=turn_of(headers, _gives_tool_results(last_turn(messages)), body.get("system")),
         session=session_of(body, headers, [body.get("system"), *opening_of(messages)]),
+        is_sealed=any(map(_has_thoughts, messages)),
         writes_cache=b'"cache_control"' in raw,
     )
 
@@ -80,6 +82,14 @@ def with_effort(body: Mapping[str, Any], effort: str) -> dict[str, Any]:
     if given is not None and not isinstance(given, dict):
         return dict(body)
     return {**body, "output_config": {"effort": effort, **(given or {})}}
+
+
+def _has_thoughts(message: Mapping[str, Any]) -> bool:
+    """Which are signed, or encrypted."""
+    content = message.get("content")
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") in _THOUGHTS for part in content
+    )
 
 
 def _gives_tool_results(message: Mapping[str, Any]) -> bool:

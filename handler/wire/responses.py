@@ -54,6 +54,7 @@ def read(raw: bytes, headers: Mapping[str, str]) -> Ask:
         turn=turn_of(headers, is_tool_result(last_turn(turns))),
         session=session_of(body, headers, [body.get("instructions"), *opening_of(turns)]),
         leans_on=next((id for id in (_id_in(body.get(name)) for name in STATE) if id), ""),
+        is_sealed=any(turn.get("type") == "reasoning" and turn.get("encrypted_content") for turn in turns),
         is_kept=body.get("store") is not False,
     )
 

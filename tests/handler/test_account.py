@@ -300,6 +300,16 @@ async def test_a_conversation_too_short_for_a_cache_is_not_written_down(desk: De
     assert desk.table.list("session") == []
 
 
+async def test_who_sealed_the_reasoning_of_a_short_conversation_is_known_here(desk: Desk) -> None:
+    of = errand(protocol=Protocol.RESPONSES)
+    await desk.accountant.close(of, answered(Usage(100, 50)))
+    short = replace(of.ask, prompt=Prompt("text", 100, 500))
+    sealed, unsealed = replace(short, is_sealed=True), short
+    assert (await desk.accountant.recall(key(), sealed)).conversation.latest == "http://a/v1"
+    assert (await desk.accountant.recall(key(), unsealed)).conversation == NOTHING
+    assert desk.table.list("session") == []
+
+
 async def test_of_anthropics_input_that_is_cached_which_was_read_or_written(desk: Desk) -> None:
     of = errand(protocol=Protocol.MESSAGES, writes_cache=True)
     await desk.accountant.close(of, answered(Usage(2_000, 100, 1_100, 200, 300)))

@@ -498,6 +498,17 @@ async def test_a_request_that_leans_on_an_answer_is_asked_of_nobody_but_who_gave
     assert (told.fault, caller.calls) == ("401", [0, 1, 0])
 
 
+async def test_a_request_with_sealed_reasoning_is_asked_of_its_provider_first_and_then_of_others(
+    caller: Caller,
+) -> None:
+    one, two, three = caller.upstreams
+    caller.script([answer(OK)], refusal(401), [answer(OK)])
+    a, b = model("a", one.url, two.url), model("b", two.url)
+    told = await caller.send(replace(ASK, is_sealed=True), preferred=two.url, a=a, b=b)
+    assert (told.fault, [attempt.model for attempt in told.decision.attempts]) == ("200", ["a", "b"])
+    assert (caller.calls, three.received) == ([1, 2, 0], [])
+
+
 async def test_load_is_shared_by_weight(caller: Caller) -> None:
     one, two, _ = caller.upstreams
     deployments = (Deployment(base_url=one.url, weight=3.0), Deployment(base_url=two.url))

@@ -100,5 +100,16 @@ def test_a_request_continues_with_the_model_and_the_deployment_that_it_leans_on(
     assert [found.deployment(model.name) for model in MODELS] == ["http://small/v1", "http://elsewhere/v1", ""]
 
 
+def test_reasoning_is_sealed_by_the_deployment_that_answered_last() -> None:
+    memory = NOTHING.after("large", 100, Warm(100, NOW - 9, "http://once/v1")).after(
+        "small", 200, Warm(200, NOW, "http://last/v1")
+    )
+    assert outlook(ask(), memory).sealed_by == ""
+    found = outlook(ask(is_sealed=True), memory)
+    assert found.sealed_by == "http://last/v1"
+    assert {found.deployment(model.name) for model in MODELS} == {"http://last/v1"}
+    assert outlook(ask(is_sealed=True), NOTHING).sealed_by == ""
+
+
 def test_a_request_that_leans_on_nothing_continues_with_nobody() -> None:
     assert outlook(ask(), conversation(small=3_000)).continues == ""

@@ -59,6 +59,11 @@ def test_the_deployment_that_has_it_is_known_by_model() -> None:
     assert [SECOND.deployment(model) for model in ("small", "large", "another")] == ["http://a/v1", "http://b/v1", ""]
 
 
+def test_the_deployment_that_answered_last_is_known() -> None:
+    assert [Memory().latest, SECOND.latest] == ["", "http://b/v1"]
+    assert SECOND.after("small", 10, Warm(10, 1_020.0, "http://c/v1")).latest == "http://c/v1"
+
+
 def test_nothing_is_known_of_a_conversation_without_a_name(pair: Pair) -> None:
     pair.one.remember("", FIRST)
     assert pair.one.peek("") == NOTHING

@@ -195,6 +195,16 @@ def test_models_that_are_known_to_be_too_slow_do_not_stand(
     assert names(ask(wants=wants), key(**options), latency=LATENCY) == stand
 
 
+@pytest.mark.parametrize(
+    ("sealed_by", "stand"),
+    [("", ALL), ("http://a/v1", ("small",)), ("http://b/v1", ("middle", "large")), ("http://gone/v1", ALL)],
+)
+def test_reasoning_that_one_provider_alone_can_read_goes_to_models_that_it_serves(
+    sealed_by: str, stand: tuple[str, ...]
+) -> None:
+    assert draw(ask(), key(), FLEET, sealed_by=sealed_by).names == stand
+
+
 def test_where_all_are_too_slow_the_fastest_stands() -> None:
     slow = LATENCY | {"large": 300.0}
     found = draw(ask(), key(max_latency_ms=1.0), FLEET, latency=slow)

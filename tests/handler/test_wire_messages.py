@@ -66,6 +66,18 @@ def test_an_instruction_behind_a_tool_s_result_leaves_the_turn_a_tool_s() -> Non
     assert ask(messages=said).turn is Turn.TOOL_RESULT
 
 
+@pytest.mark.parametrize(
+    ("part", "is_sealed"),
+    [
+        ({"type": "thinking", "thinking": "Hm.", "signature": "EqQB"}, True),
+        ({"type": "redacted_thinking", "data": "EmwK"}, True),
+        ({"type": "text", "text": "thinking"}, False),
+    ],
+)
+def test_signed_thoughts_are_for_their_provider_alone(part: dict[str, Any], is_sealed: bool) -> None:
+    assert ask(messages=[QUESTION, {"role": "assistant", "content": [part]}, QUESTION]).is_sealed is is_sealed
+
+
 def test_a_subagent_is_known_by_what_stands_in_its_instructions() -> None:
     billing = "x-anthropic-billing-header: cc_version=2.1.332.0fa; cc_entrypoint=cli; cc_is_subagent=true;"
     assert ask(system=[{"type": "text", "text": billing}]).turn is Turn.SUBAGENT

@@ -45,6 +45,18 @@ def test_a_request_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("item", "is_sealed"),
+    [
+        ({"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}, True),
+        ({"type": "reasoning", "summary": [], "encrypted_content": None}, False),
+        ({"type": "message", "role": "assistant", "content": "encrypted_content"}, False),
+    ],
+)
+def test_encrypted_reasoning_is_for_its_provider_alone(item: dict[str, Any], is_sealed: bool) -> None:
+    assert ask(input=[item, {"role": "user", "content": TEXT}]).is_sealed is is_sealed
+
+
+@pytest.mark.parametrize(
     ("state", "leans_on"),
     [
         ({"previous_response_id": "resp_1"}, "resp_1"),
