@@ -37,7 +37,7 @@ UPSTREAM = {"SIMULATED_PROVIDER_URL": "http://127.0.0.1:9/v1"}
 PINNED = re.compile(r"^([a-z0-9-]+)==([^ ]+)", re.MULTILINE)
 ENTRIES = """
 import handler.control.entry, handler.control.inbox_entry, handler.data.entry, handler.data.server
-import boto3, faiss, httpx_aiohttp, httptools, onnxruntime, uvloop
+import aiohttp, boto3, faiss, httpx, httptools, onnxruntime, uvloop
 import json, sys
 print(json.dumps({name: module.__file__ for name, module in sys.modules.items() if getattr(module, "__file__", None)}))
 """
@@ -72,7 +72,7 @@ def test_an_artifact_past_the_limit_is_refused(tmp_path: Path) -> None:
 
 def test_the_artifact_holds_what_the_functions_need_and_not_what_makes_it(artifact: Path) -> None:
     top = {path.name for path in artifact.iterdir()}
-    assert top >= {"handler", "index", "model", "run.sh", "uvicorn", "uvloop", "httptools", "httpx_aiohttp", "mangum"}
+    assert top >= {"handler", "index", "model", "run.sh", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp", "mangum"}
     assert not top & {"scripts", "tests", "infra", "bin", "hf_xet", "openai", *BOTO3}
     assert sorted(path.name for path in (artifact / "model").iterdir()) == sorted(MODEL_FILES)
     assert [path.name for path in (artifact / "index").glob("starter*")] == ["starter.py"]
