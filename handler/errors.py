@@ -3,6 +3,7 @@
 ApiError                     status type                     code                      retry
 ├── BadRequest               400    invalid_request_error    (given)                   no
 ├── BodyTooLarge             413    invalid_request_error    body_too_large            no
+├── TooManyTokens            413    invalid_request_error    too_many_tokens           no
 ├── Unauthenticated          401    authentication_error     invalid_api_key           no
 ├── AdminOnly                403    permission_error         admin_only                no
 ├── RoutingOff               403    permission_error         routing_off               no
@@ -97,6 +98,12 @@ class BadRequest(ApiError):
 
 class BodyTooLarge(ApiError):
     status, type, code = 413, "invalid_request_error", "body_too_large"
+
+
+class TooManyTokens(ApiError):
+    """More than the key may send in any minute: waiting does not help."""
+
+    status, type, code = 413, "invalid_request_error", "too_many_tokens"
 
 
 class Unauthenticated(ApiError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from handler.errors import BudgetSpent, RateLimited
+from handler.errors import BudgetSpent, RateLimited, TooManyTokens
 from handler.keys import KeyRecord
 from handler.table import Count, OverLimit, Table, TableError
 
@@ -69,8 +69,9 @@ class Ledger:
         self._now = now
 
     def reserve(self, key: KeyRecord, stake: Stake) -> Reservation:
-        """For a key that is limited. Raises BudgetSpent or RateLimited: nothing is taken."""
+        """For a key that is limited. Raises BudgetSpent, RateLimited or TooManyTokens: nothing is taken."""
         at = self._now()
+        _check_size(key, stake)
         try:
             self._table.count(_kind(key.id), tuple(_reserved(key, stake, at)))
         except OverLimit as error:
@@ -154,6 +155,15 @@ def _budgets(key: KeyRecord, at: float) -> tuple[tuple[str, float | None, int | 
         (_day(at)[:7], key.budget_month, kept),
         (TOTAL, key.budget_total, None),
     )
+
+
+def _check_size(key: KeyRecord, stake: Stake) -> None:
+    most = key.tokens_per_minute
+    if most is not None and stake.tokens > most:
+        raise TooManyTokens(
+            f"this request may take {stake.tokens} tokens, its answer included, and this key may send {most} a minute: "
+            "shorten it, or lower its limit of output tokens"
+        )
 
 
 def _refusal(id: str, key: KeyRecord, at: float) -> BudgetSpent | RateLimited:

@@ -119,7 +119,7 @@ class Accountant:
         return known if known is not None else await asyncio.to_thread(self._sessions.look, id)
 
     async def reserve(self, errand: Errand) -> Errand:
-        """Raises BudgetSpent or RateLimited."""
+        """Raises BudgetSpent, RateLimited or TooManyTokens."""
         if not limited(errand.key):
             return errand
         reserving = asyncio.ensure_future(asyncio.to_thread(self._ledger.reserve, errand.key, errand.stake))

@@ -12,6 +12,10 @@ from handler.keys import KeyRecord
 from handler.rules import Rule
 from index.dial import Curve, Promise
 
+SLACK = 1.25
+"""A prompt that is estimated at so many times what fits still goes to the largest model where nothing else fits: prose
+has a fifth fewer tokens than we estimate, and the provider counts them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -77,7 +81,8 @@ def draw(
             before = ", ".join(model.name for model in models)
             raise NotFound(f"no model is left to choose: {restriction} left none of {before}", code="no_model_left")
         models = left
-    names = _fast_enough(tuple(model.name for model in _readers(models, sealed_by)), ask, key, latency or {})
+    models = _readers(_roomy(models, ask.prompt), sealed_by)
+    names = _fast_enough(tuple(model.name for model in models), ask, key, latency or {})
     return Slate(
         names,
         _fallback(names, key, fleet),
@@ -99,16 +104,19 @@ def _abilities(ask: Ask) -> tuple[Restriction, ...]:
     return (
         (f"the protocol of {protocol.value}", lambda model: protocol in model.protocols),
         *((f"the request's {need.value}", lambda model, need=need: need not in model.lacks) for need in needs),
-        (_size(prompt), lambda model: _fits(prompt, model)),
+        (_size(prompt), lambda model: _fits(prompt, model, slack=SLACK)),
     )
 
 
 def _size(prompt: Prompt) -> str:
-    return f"the request's size (about {prompt.input_tokens} tokens, and {_answer_tokens(prompt)} for the answer)"
+    """In the words by which coding agents know that they have to compact their context."""
+    size = f"about {prompt.input_tokens} tokens, and {_answer_tokens(prompt)} for the answer"
+    return f"the request's size (prompt is too long: {size})"
 
 
-def _fits(prompt: Prompt, model: Model) -> bool:
-    whole = model.context is None or prompt.input_tokens + _answer_tokens(prompt) <= model.context
+def _fits(prompt: Prompt, model: Model, slack: float = 1.0) -> bool:
+    tokens = prompt.input_tokens / slack + _answer_tokens(prompt)
+    whole = model.context is None or tokens <= model.context
     answer = model.max_output is None or (prompt.most_output_tokens or 0) <= model.max_output
     return whole and answer
 
@@ -127,6 +135,13 @@ def _restrictions(ask: Ask, key: KeyRecord, rule: Rule | None) -> tuple[Restrict
         ("the request's allowed_models", lambda model: not wanted.allow or matches(wanted.allow, model.name)),
         ("the request's excluded_models", lambda model: not matches(wanted.exclude, model.name)),
     )
+
+
+def _roomy(models: Sequence[Model], prompt: Prompt) -> Sequence[Model]:
+    """Those that the request fits; where none is, the largest, whose provider may count fewer tokens than we."""
+    fit = [model for model in models if _fits(prompt, model)]
+    largest = max(model.context or 0 for model in models)
+    return fit or [model for model in models if model.context == largest]
 
 
 def _readers(models: Sequence[Model], sealed_by: str) -> Sequence[Model]:

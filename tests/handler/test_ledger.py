@@ -190,6 +190,22 @@ def test_a_second_after_the_last_moment_of_a_minute_there_is_room_again(book: Bo
     assert book.ledger.reserve(who, cents(1)) is not None
 
 
+def test_a_request_of_more_tokens_than_any_minute_has_is_not_told_to_wait(book: Book) -> None:
+    who = key(requests_per_minute=9, tokens_per_minute=150)
+    refused = refusal(book, who, Stake(0.0, 151))
+    assert refused.message == (
+        "this request may take 151 tokens, its answer included, and this key may send 150 a minute: "
+        "shorten it, or lower its limit of output tokens"
+    )
+    assert (refused.status, refused.code, refused.retryable, refused.retry_after) == (
+        413,
+        "too_many_tokens",
+        False,
+        None,
+    )
+    assert book.counters == {}
+
+
 def test_tokens_a_minute_are_those_that_were_used(book: Book) -> None:
     who = key(requests_per_minute=9, tokens_per_minute=150)
     reservation = book.ledger.reserve(who, Stake(0.0, 100))

@@ -237,7 +237,7 @@ def test_what_no_model_can_do_is_named(caller: httpx.Client) -> None:
     told = ask(caller, messages=[{"role": "user", "content": [PDF]}]).json()["error"]["message"]
     assert told.startswith("no model is left to choose: the request's files left none of sim-small,")
     told = ask(caller, max_tokens=100_000).json()["error"]["message"]
-    assert "the request's size (about 12 tokens, and 100000 for the answer) left none of" in told
+    assert "the request's size (prompt is too long: about 12 tokens, and 100000 for the answer) left none of" in told
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,19 @@ def test_a_model_must_be_able_to_answer_as_long_as_the_request_says(most: int, s
 def test_a_request_that_fits_nowhere_is_told_its_size() -> None:
     tight = Fleet(models=FLEET.models[:1])
     assert refusal(ask(2_000, 50), fleet=tight) == (
-        "no model is left to choose: the request's size (about 2000 tokens, and 50 for the answer) left none of small"
+        "no model is left to choose: the request's size (prompt is too long: about 2000 tokens, and 50 for the answer) "
+        "left none of small"
     )
+
+
+@pytest.mark.parametrize(("tokens", "stand"), [(1_950, ("wide",)), (1_951, ("wider",)), (2_438, ("wider",))])
+def test_what_may_fit_after_all_goes_to_the_largest_whose_provider_counts(tokens: int, stand: tuple[str, ...]) -> None:
+    small = FLEET.models[0]
+    wide, wider = (
+        small.model_copy(update={"name": name, "context": at}) for name, at in (("wide", 2_000), ("wider", 2_001))
+    )
+    assert draw(ask(tokens, 50), key(), Fleet(models=(small, wide, wider))).names[:1] == stand
+    assert "prompt is too long" in refusal(ask(2_439, 50), fleet=Fleet(models=(small, wide, wider)))
 
 
 @pytest.mark.parametrize(
