@@ -34,7 +34,7 @@ models:
     context: 100000
     audio: false
     files: false
-    deployments: *simulated
+    deployments: [{base_url: "${OTHER_PROVIDER_URL}", api_key: made-up, protocols: [chat, messages, responses]}]
   - name: plain
     price: {input: 0.10, output: 0.50}
     images: false
@@ -79,10 +79,12 @@ PRICES = {
 def protocol_server(
     starter_home: Path, simulated_provider: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Its key chooses among the three `sim-` models; the others are there to be named."""
+    """Its key chooses among the three `sim-` models, of which sim-large seems to have a provider of its own; the others
+    are there to be named."""
     home = copy_home(starter_home, tmp_path_factory.mktemp("protocols") / "home")
     (home / "fleet.yaml").write_text(FLEET)
-    with start_nearvote(home, {"SIMULATED_PROVIDER_URL": simulated_provider}) as server:
+    other = simulated_provider.replace("127.0.0.1", "localhost")
+    with start_nearvote(home, {"SIMULATED_PROVIDER_URL": simulated_provider, "OTHER_PROVIDER_URL": other}) as server:
         yield replace(server, key=create_key(home, NewKey(name="agents", routing=Routing.ON, allow=("sim-*",))))
 
 

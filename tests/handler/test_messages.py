@@ -301,6 +301,18 @@ def test_a_warm_prefix_may_change_the_choice_and_says_so(caller: httpx.Client) -
     assert (warm["cause"], warm["model"]) == ("cached_prefix", "sim-large")
 
 
+def test_thoughts_that_a_provider_has_signed_go_back_to_it(caller: httpx.Client) -> None:
+    headers = {"x-session-id": uuid4().hex, "x-nearvote-dial": "10"}
+    thoughts = {"type": "thinking", "thinking": "French, then.", "signature": "c2lnbmVk"}
+    said = {"type": "text", "text": "Bonjour"}
+    models = []
+    for answer in ([said], [thoughts, said]):
+        ask(caller, headers, model="sim-large")
+        turns = [QUESTION, {"role": "assistant", "content": answer}, {"role": "user", "content": "And in Spanish?"}]
+        models.append(ask(caller, headers, messages=turns).headers["x-nearvote-model"])
+    assert models == ["sim-small", "sim-large"]
+
+
 def agent(name: str) -> tuple[dict[str, Any], dict[str, str]]:
     event = orjson.loads((EVENTS / f"{name}.json").read_bytes())
     return event["body"], event["headers"]

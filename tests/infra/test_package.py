@@ -72,7 +72,18 @@ def test_an_artifact_past_the_limit_is_refused(tmp_path: Path) -> None:
 
 def test_the_artifact_holds_what_the_functions_need_and_not_what_makes_it(artifact: Path) -> None:
     top = {path.name for path in artifact.iterdir()}
-    assert top >= {"handler", "index", "model", "run.sh", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp", "mangum"}
+    assert top >= {
+        "handler",
+        "index",
+        "model",
+        "run.sh",
+        "uvicorn",
+        "uvloop",
+        "httptools",
+        "httpx",
+        "aiohttp",
+        "mangum",
+    }
     assert not top & {"scripts", "tests", "infra", "bin", "hf_xet", "openai", *BOTO3}
     assert sorted(path.name for path in (artifact / "model").iterdir()) == sorted(MODEL_FILES)
     assert [path.name for path in (artifact / "index").glob("starter*")] == ["starter.py"]
