@@ -78,6 +78,15 @@ class Ledger:
             raise _refusal(error.id, key, at) from error
         return Reservation(stake, at)
 
+    def raise_to(self, key: KeyRecord, reservation: Reservation, dollars: float) -> Reservation:
+        """More dollars than were reserved. Raises BudgetSpent: nothing more is taken."""
+        more = _nano(dollars) - _nano(reservation.stake.dollars)
+        try:
+            self._table.count(_kind(key.id), tuple(_of_budgets(key, more, reservation.at)))
+        except OverLimit as error:
+            raise _refusal(error.id, key, reservation.at) from error
+        return replace(reservation, stake=replace(reservation.stake, dollars=dollars))
+
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """What was spent instead of what was reserved; of many requests in few writes."""
         sums: dict[str, dict[str, Count]] = {}
@@ -125,9 +134,13 @@ def _reserved(key: KeyRecord, stake: Stake, at: float) -> Iterator[Count]:
     if limits:
         amounts = {REQUESTS: 1, TOKENS: stake.tokens}
         yield Count(_minute(at), {name: amounts[name] for name in limits}, limits, int(at) + 2 * MINUTE_S)
+    yield from _of_budgets(key, _nano(stake.dollars), at)
+
+
+def _of_budgets(key: KeyRecord, nano: int, at: float) -> Iterator[Count]:
     for id, budget, expires_at in _budgets(key, at):
         if budget is not None:
-            yield Count(id, {SPENT: _nano(stake.dollars)}, {SPENT: _nano(budget)}, expires_at)
+            yield Count(id, {SPENT: nano}, {SPENT: _nano(budget)}, expires_at)
 
 
 def _settled(key: KeyRecord, reservation: Reservation | None, spent: Spent, at: float) -> Iterator[Count]:

@@ -131,6 +131,15 @@ class Accountant:
                 await self.close(taken, GONE_BEFORE)
             raise
 
+    async def reserve_more(self, errand: Errand, dollars: float) -> Errand:
+        """For a model that is expected to cost so much. Raises BudgetSpent or TableError."""
+        reserved = errand.reservation
+        if reserved is None or dollars <= reserved.stake.dollars:
+            return errand
+        return replace(
+            errand, reservation=await asyncio.to_thread(self._ledger.raise_to, errand.key, reserved, dollars)
+        )
+
     async def close(self, errand: Errand, ending: Ending) -> None:
         """Never fails the request."""
         cost = errand.cost(ending.usage)

@@ -15,6 +15,7 @@ from handler.data.failover import Failover, NotServed, Served
 from handler.data.forward import milliseconds_since
 from handler.data.live import Live
 from handler.data.outlook import Outlook, look_ahead
+from handler.data.purse import Purse
 from handler.data.record import record_forecast
 from handler.data.speeds import Speeds
 from handler.data.stream import Passage, PassageResponse
@@ -45,17 +46,21 @@ class Completer:
             self._forecast(key, ask, live, decision)
         errand = await self._stages.accountant.reserve(Errand(key, ask, live, outlook.memory, decision, started))
         errand = replace(errand, overhead_ms=milliseconds_since(started))
+        purse = Purse(self._stages.accountant, errand, outlook.costs)
         preferred = outlook.deployment(decision.model)
         try:
-            served = await self._stages.failover.send(ask, decision, live.fleet.fleet, wire, preferred)
+            fleet = live.fleet.fleet
+            served = await self._stages.failover.send(ask, decision, fleet, wire, preferred, affords=purse.affords)
         except NotServed as none:
-            return await self._not_served(replace(errand, decision=none.decision), none, wire)
+            return await self._not_served(replace(purse.errand, decision=none.decision), none, wire)
         except asyncio.CancelledError:
-            await self._stages.accountant.close(errand, Ending(CLIENT_CLOSED_REQUEST))
+            await self._stages.accountant.close(purse.errand, Ending(CLIENT_CLOSED_REQUEST))
             raise
         except Exception as error:  # a fault of ours: what was reserved is given back all the same
-            await self._stages.accountant.close(errand, Ending(Internal.status, error=Internal(type(error).__name__)))
+            ending = Ending(Internal.status, error=Internal(type(error).__name__))
+            await self._stages.accountant.close(purse.errand, ending)
             raise
+        errand = purse.errand
         if served.decision is not decision:
             errand = replace(errand, decision=outlook.restated(served.decision))
         return self._streamed(errand, served, wire) if served.reply.rest else await self._whole(errand, served, wire)

@@ -33,6 +33,14 @@ class Patience:
     """How often everybody is asked at most."""
 
 
+Affords = Callable[[Model], Awaitable[bool]]
+"""Whether the caller may spend what this model is expected to cost."""
+
+
+async def _affords_all(_: Model) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """An answer, and the decision as it came out."""
@@ -64,7 +72,14 @@ class Failover:
         self._sleep = sleep
 
     async def send(
-        self, ask: Ask, decision: Decision, fleet: Fleet, wire: Wire, preferred: str = "", path: str = ""
+        self,
+        ask: Ask,
+        decision: Decision,
+        fleet: Fleet,
+        wire: Wire,
+        preferred: str = "",
+        path: str = "",
+        affords: Affords = _affords_all,
     ) -> Served:
         """`preferred`: base URL of the deployment that has the conversation in its cache. `path`: see Forwarder.call.
         Raises NotServed.
@@ -75,6 +90,10 @@ class Failover:
         targets = self._targets(ask, decision, fleet, preferred)
         for turn in range(self._patience.rounds):
             for target in self._admitted(targets, course, turn):
+                if not await affords(target.model):
+                    self._health.released(target)
+                    course.pass_over(target)
+                    continue
                 served = await self._try(course, target, ask, wire, self._is_last(target, targets, course), path)
                 if served is not None:
                     return served
@@ -167,7 +186,7 @@ class _Course:
         self.deadline = deadline
         self._last: Failed | None = None
         self._spent: set[tuple[str, ...]] = set()
-        """Ids of targets that are not to be asked again."""
+        """Ids of targets that are not to be asked, or not again."""
         self._too_small: list[Model] = []
         """Models that the request is too long for."""
 
@@ -183,7 +202,7 @@ class _Course:
 
     def stands(self, target: Target) -> bool:
         """Whether it may do better than what was tried."""
-        if self._last is None:
+        if not self._spent and not self._too_small:
             return True
         return target.id not in self._spent and all(_may_be_larger(target.model, small) for small in self._too_small)
 
@@ -195,6 +214,9 @@ class _Course:
             self._too_small.append(target.model)
         if not failed.again:
             self._spent.add(target.id)
+
+    def pass_over(self, target: Target) -> None:
+        self._spent.add(target.id)
 
     def pause(self, turn: int, wait: float) -> float | None:
         """Seconds, `wait` and more at random, so that callers who failed together do not come back together; None

@@ -81,8 +81,8 @@ def draw(
             before = ", ".join(model.name for model in models)
             raise NotFound(f"no model is left to choose: {restriction} left none of {before}", code="no_model_left")
         models = left
-    models = _readers(_roomy(models, ask.prompt), sealed_by)
-    names = _fast_enough(tuple(model.name for model in models), ask, key, latency or {})
+    standing = _readers(_roomy(models, ask.prompt), sealed_by)
+    names = _fast_enough(tuple(model.name for model in standing), ask, key, latency or {})
     return Slate(
         names,
         _fallback(names, key, fleet),

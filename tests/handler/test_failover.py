@@ -90,6 +90,7 @@ class Caller:
         fallbacks: tuple[str, ...] = ("b", "c"),
         preferred: str = "",
         path: str = "",
+        unaffordable: str = "",
         **models: Model,
     ) -> "Told":
         fleet = Fleet(models=tuple(self.models(models).values()))
@@ -97,8 +98,12 @@ class Caller:
         decision = Decision("dec-1", "a", Cause.VOTE, "auto", 0.1, 0.9, ranking=ranking, fallbacks=fallbacks)
         failover = Failover(self.forwarder, self.health, self.patience, self.clock.sleep)
         ask = ask or ASK
+
+        async def affords(model: Model) -> bool:
+            return model.name != unaffordable
+
         try:
-            served = await failover.send(ask, decision, fleet, WIRES[ask.protocol], preferred, path)
+            served = await failover.send(ask, decision, fleet, WIRES[ask.protocol], preferred, path, affords)
         except NotServed as none:
             body = none.failed.reply.body if none.failed.reply else none.failed.error.message.encode()
             return Told(none.failed.fault, body, none.decision)
@@ -507,6 +512,16 @@ async def test_a_request_with_sealed_reasoning_is_asked_of_its_provider_first_an
     told = await caller.send(replace(ASK, is_sealed=True), preferred=two.url, a=a, b=b)
     assert (told.fault, [attempt.model for attempt in told.decision.attempts]) == ("200", ["a", "b"])
     assert (caller.calls, three.received) == ([1, 2, 0], [])
+
+
+async def test_a_fallback_that_the_caller_may_not_spend_on_is_passed_over(caller: Caller) -> None:
+    caller.script(refusal(401))
+    told = await caller.send(unaffordable="b")
+    assert (told.decision.model, caller.calls) == ("c", [1, 0, 1])
+    assert [attempt.model for attempt in told.decision.attempts] == ["a"]
+    caller.script(refusal(500))
+    told = await caller.send(unaffordable="b", fallbacks=("b",))
+    assert (told.fault, caller.calls) == ("500", [3, 0, 1])
 
 
 async def test_load_is_shared_by_weight(caller: Caller) -> None:

@@ -144,6 +144,22 @@ def test_failures_leave_the_budget_as_it_was(failing_fleet: FailingFleet) -> Non
     until(lambda: spent(failing_fleet, key) == (4, 30 * 20 * 1000))  # 30 tokens at $20 a million, in billionths
 
 
+@pytest.mark.parametrize(
+    ("budget", "status", "first_asked"), [(0.003, 500, 0), (0.0031, 200, 1)], ids=["too little", "enough"]
+)
+def test_a_dearer_model_is_asked_instead_only_where_the_budget_has_room_for_it(
+    failing_fleet: FailingFleet, budget: float, status: int, first_asked: int
+) -> None:
+    # 3 tokens and the 100 that may be answered: 0.00206 dollars on second, 0.00309 on first.
+    key = failing_fleet.key(budget_total=budget, default_model="second", allow=("first", "second"))
+    failing_fleet.second.steps = [answer(NO, status=b"500 Oops")]
+    with failing_fleet.client(key) as http:
+        told = ask(http)
+    assert (told.status_code, len(failing_fleet.first.received)) == (status, first_asked)
+    paid = first_asked * 30 * 30 * 1000  # for 10 tokens and 20, in billionths
+    until(lambda: spent(failing_fleet, key) == (1, paid))
+
+
 @pytest.mark.parametrize("begun", [[], [EVENT_STREAM, b": wait\n\n"]], ids=["before the head", "after it"])
 def test_a_client_that_leaves_cancels_the_call_and_pays_once_what_was_expected(
     failing_fleet: FailingFleet, begun: list[Step]
