@@ -239,9 +239,11 @@ def _spent(errand: Errand, ending: Ending, cost: float | None, saved: float | No
         if ending.whole:
             return Spent(cost, tokens, saved or 0.0)
         return Spent(max(cost, stake.dollars), max(tokens, stake.tokens))
-    answered = ending.reply is not None and ending.reply.answer.is_success
-    if answered or (ending.status == CLIENT_CLOSED_REQUEST and ending.called):
+    if ending.reply is not None and ending.reply.answer.is_success:
         return Spent(stake.dollars, stake.tokens)
+    if ending.status == CLIENT_CLOSED_REQUEST and ending.called:  # a dearer model may have been at work
+        held = errand.reservation.stake if errand.reservation else stake
+        return Spent(held.dollars, held.tokens)
     return Spent(0.0, 0)
 
 

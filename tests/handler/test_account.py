@@ -200,6 +200,13 @@ async def test_what_nobody_told_the_usage_of_costs_what_was_expected(desk: Desk,
     assert await day_after(desk, errand(BUDGET), ending) == dollars(0.01, tokens=2_500)
 
 
+async def test_a_client_that_leaves_while_a_dearer_model_is_at_work_pays_what_was_reserved_for_that(desk: Desk) -> None:
+    reserved = await desk.accountant.reserve(errand(key(budget_day=1.0)))
+    raised = await desk.accountant.reserve_more(reserved, 0.03)
+    await desk.accountant.close(raised, Ending(CLIENT_CLOSED_REQUEST))
+    assert desk.counters[DAY] == {"spent": 0.03 * NANO, "saved": 0, "requests": 1, "tokens": 2_500}
+
+
 async def test_a_key_without_limits_writes_nothing_before_the_call(desk: Desk) -> None:
     of = errand()
     assert await desk.accountant.reserve(of) is of
