@@ -132,13 +132,10 @@ class Accountant:
             raise
 
     async def reserve_more(self, errand: Errand, dollars: float) -> Errand:
-        """For a model that is expected to cost so much. Raises BudgetSpent or TableError."""
-        reserved = errand.reservation
-        if reserved is None or dollars <= reserved.stake.dollars:
-            return errand
-        return replace(
-            errand, reservation=await asyncio.to_thread(self._ledger.raise_to, errand.key, reserved, dollars)
-        )
+        """For a model that is expected to cost so much, where less was reserved. Raises BudgetSpent or TableError."""
+        assert errand.reservation is not None  # noqa: S101 - there is something to raise
+        raised = await asyncio.to_thread(self._ledger.raise_to, errand.key, errand.reservation, dollars)
+        return replace(errand, reservation=raised)
 
     async def close(self, errand: Errand, ending: Ending) -> None:
         """Never fails the request."""

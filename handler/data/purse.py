@@ -23,7 +23,10 @@ class Purse:
 
     async def affords(self, model: Model) -> bool:
         """Whether what the model is expected to cost is now reserved."""
-        reserving = asyncio.ensure_future(self._accountant.reserve_more(self.errand, self._costs[model.name]))
+        reserved, dollars = self.errand.reservation, self._costs[model.name]
+        if reserved is None or dollars <= reserved.stake.dollars:
+            return True
+        reserving = asyncio.ensure_future(self._accountant.reserve_more(self.errand, dollars))
         try:
             self.errand = await asyncio.shield(reserving)
         except BudgetSpent:
