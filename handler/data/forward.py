@@ -51,6 +51,8 @@ _TOO_LONG = re.compile(
 )
 """In the body of a 400 that is about this model alone, in the words of one provider or another."""
 
+LARGEST_ANSWER = 128 * 1024 * 1024
+"""Bytes; an answer of several images has tens of millions."""
 LONGEST_OPENING = 64 * 1024
 """Bytes of a stream that are held back at most until it says something."""
 _NUMBER = re.compile(r"\d{1,9}(\.\d+)?")
@@ -180,7 +182,7 @@ async def _read(target: Target, answer: httpx.Response, started: float, holds_op
         rest = _chunks(answer)
         first = await _first(rest, holds_opening)
         return Reply(target, answer, first, {}, rest, milliseconds_since(started))
-    body = b"".join([chunk async for chunk in _chunks(answer)])
+    body = await _whole(_chunks(answer), target.model.name)
     parsed = _object(body) if answer.is_success else {}
     return Reply(target, answer, body, parsed, None, milliseconds_since(started))
 
@@ -188,6 +190,16 @@ async def _read(target: Target, answer: httpx.Response, started: float, holds_op
 def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
     assert isinstance(answer.stream, httpx.AsyncByteStream)  # noqa: S101 - the transport gives no other
     return aiter(answer.stream)
+
+
+async def _whole(chunks: AsyncIterator[bytes], model: str) -> bytes:
+    pieces, size = [], 0
+    async for chunk in chunks:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise _failed(UpstreamFailed(f"{model} answered with more than {LARGEST_ANSWER} bytes"), again=False)
+    return b"".join(pieces)
 
 
 async def _first(rest: AsyncIterator[bytes], holds_opening: bool) -> bytes:

@@ -298,6 +298,13 @@ def test_an_upstream_that_falls_silent_in_a_stream_ends_it_with_an_error_event(
     }
 
 
+def test_an_answer_without_end_is_not_kept_in_memory(http: httpx.Client, upstream: ScriptedUpstream) -> None:
+    upstream.steps = [EVENT_STREAM.replace(b"text/event-stream", b"application/json"), *[b" " * 2**20] * 130]
+    told = chat(http)
+    assert error_of(told) == (502, "upstream_failed")
+    assert told.json()["error"]["message"] == "scripted answered with more than 134217728 bytes"
+
+
 def test_a_whole_answer_that_breaks_off_is_a_502(http: httpx.Client, upstream: ScriptedUpstream) -> None:
     upstream.steps = [answer(ANSWER[:20], length=len(ANSWER))]
     assert error_of(chat(http)) == (502, "upstream_failed")
