@@ -13,8 +13,8 @@ def test_the_decision_is_measured_for_each_length() -> None:
     rows = decision.measure(calls=2, warm_up=1, examples=EXAMPLES).rows
     assert [(row.prompt_tokens, row.embedded_tokens, row.calls) for row in rows] == [
         (32, 34, 2),
-        (128, 66, 2),
-        (8000, 66, 2),
+        (128, 34, 2),
+        (8000, 34, 2),
     ]
 
 
